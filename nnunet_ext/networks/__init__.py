@@ -1,0 +1,1 @@
+"""Networks and their registry. Importing this package, or listing the registry, imports no torch."""

@@ -1,0 +1,1 @@
+"""One file per backbone; each is reached from its declaration in ``zoo``."""

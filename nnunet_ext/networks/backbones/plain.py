@@ -1,0 +1,28 @@
+"""Two plain convolutions per stage, as in the 3D U-Net (Cicek et al. 2016, arXiv:1606.06650).
+
+Differences: instance normalisation and leaky ReLU as in nnU-Net (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z);
+downsampling by max-pooling or by the stride of the first convolution.
+"""
+
+from torch import nn
+
+from nnunet_ext.networks.encoder import StagePlan
+from nnunet_ext.networks.layers import ConvNormAct
+
+DEPTH = 2
+
+
+class PlainStage(nn.Sequential):
+    """``DEPTH`` convolutions (B, C, Z, Y, X) -> (B, C', Z / stride, ...); ``pool`` chooses max-pooling."""
+
+    def __init__(self, in_channels: int, out_channels: int, plan: StagePlan, *, pool: bool = False) -> None:
+        super().__init__()
+        stride: tuple[int, ...] = plan.stride
+        if pool and any(s > 1 for s in stride):
+            pool_op = nn.MaxPool3d if plan.topology.dims == 3 else nn.MaxPool2d
+            self.pool = pool_op(stride, stride)
+            stride = (1,) * len(stride)
+        for i in range(DEPTH):
+            conv = ConvNormAct(plan.topology, in_channels, out_channels, plan.kernel_size, stride=stride)
+            self.add_module(f"conv{i}", conv)
+            in_channels, stride = out_channels, (1,) * len(stride)

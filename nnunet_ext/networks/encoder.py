@@ -1,0 +1,151 @@
+"""A generic encoder of several branches that are fused at one stage. It knows no backbone and no paper.
+
+It follows the encoder protocol of dynamic-network-architectures (``output_channels``, ``strides``, ``kernel_sizes``,
+``conv_op``, ``norm_op`` ...; forward gives the list of skips from high to low resolution), so that its ``UNetDecoder``
+serves every family.
+
+Shape letters: B batch, C channels, Z Y X axes of the volume (Y X in 2D).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+
+import torch
+from torch import Tensor, nn
+
+from nnunet_ext.networks.channels import default_channels
+from nnunet_ext.networks.layers import ConvNormAct
+from nnunet_ext.networks.spec import Branch, Stage
+from nnunet_ext.networks.topology import Topology
+
+FUSION_STAGE = 5  # counted from 1
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """Where a stage stands: its index from 0 and what the plan says of it.
+
+    ``stride`` is applied at the stage's entry; the stage must return maps that are smaller by exactly it.
+    """
+
+    index: int
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    topology: Topology
+
+
+StageFactory = Callable[[int, int, StagePlan], nn.Module]
+
+
+def stage_factory(stage: Stage) -> StageFactory:
+    """The constructor ``(in_channels, out_channels, plan) -> module`` that a declaration names."""
+    module, _, attribute = f"nnunet_ext.networks.{stage.path}".rpartition(".")
+    return partial(getattr(import_module(module), attribute), **stage.options)
+
+
+def stages_for(named: Sequence[Stage], n_stages: int) -> list[Stage]:
+    """One stage per resolution: the last named one repeats; of too many, the last ones count."""
+    return [*named, *[named[-1]] * (n_stages - len(named))][-n_stages:]
+
+
+class BranchEncoder(nn.Module):
+    """Branches of modalities, fused from one stage on, then a common trunk.
+
+    Before the fusion, skip k is a 1x1x1 convolution, normalisation and activation over the concatenated branches,
+    back to the width of one branch; the trunk continues from the last of them.
+
+    Args:
+        input_channels: image channels, followed by further ones (coordinates, a previous stage) that go to every branch.
+        topology: the plan.
+        width: channels of the first stage of one branch; a branch of k modalities is k times as wide.
+        branches: empty for a single encoder, which reads all input channels.
+        trunk: stages of the trunk, named like a branch's from stage 1 on.
+        fusion_stage: first common stage, counted from 1; the last one where the plan has fewer.
+        image_channels: how many of the input channels are image; all of them if None.
+
+    Raises:
+        ValueError: for a number of image channels that the branches cannot read.
+    """
+
+    def __init__(
+        self,
+        input_channels: int,
+        topology: Topology,
+        width: int,
+        *,
+        branches: Sequence[Branch] = (),
+        trunk: Sequence[Stage],
+        fusion_stage: int = FUSION_STAGE,
+        image_channels: int | None = None,
+    ) -> None:
+        super().__init__()
+        self._describe(topology, width)
+        self.image_channels = input_channels if image_channels is None else image_channels
+        further = input_channels - self.image_channels
+        self.branch_modalities = tuple(b.modalities for b in branches)
+        modalities = [m for b in branches for m in b.modalities]
+        n_split = min(fusion_stage, topology.n_stages) - 1 if branches else 0
+        make = partial(_stages, topology=topology, widths=self.output_channels)
+        self.branches = nn.ModuleList(
+            make(b.stages, range(n_split), len(b.modalities) + further, multiple=len(b.modalities)) for b in branches
+        )
+        self.fusions = nn.ModuleList(
+            ConvNormAct(topology, w * len(modalities), w) for w in self.output_channels[:n_split]
+        )
+        trunk_input = self.output_channels[n_split - 1] if branches else input_channels
+        self.trunk = make(trunk, range(n_split, topology.n_stages), trunk_input)
+        if branches:
+            channels = default_channels(modalities, self.image_channels)
+            self.register_buffer("modality_channels", torch.tensor(channels, dtype=torch.long))
+
+    def _describe(self, topology: Topology, width: int) -> None:
+        """Sets what dynamic-network-architectures' decoder reads from an encoder."""
+        self.output_channels = topology.widths(width)
+        self.strides = [list(s) for s in topology.strides]
+        self.kernel_sizes = [list(k) for k in topology.kernel_sizes]
+        self.conv_op, self.conv_bias = topology.conv_op, topology.conv_bias
+        self.norm_op, self.norm_op_kwargs = topology.norm_op, dict(topology.norm_op_kwargs)
+        self.nonlin, self.nonlin_kwargs = topology.nonlin, dict(topology.nonlin_kwargs)
+        self.dropout_op, self.dropout_op_kwargs = topology.dropout_op, topology.dropout_op_kwargs
+
+    def branch_inputs(self, x: Tensor) -> list[Tensor]:
+        """What each branch reads of the input (B, C, Z, Y, X): its modalities and all channels beyond the image's."""
+        further = x[:, self.image_channels :]
+        indices = self.modality_channels.split([len(m) for m in self.branch_modalities])
+        selected = [x.index_select(1, i) for i in indices]
+        return [torch.cat((s, further), 1) for s in selected] if further.shape[1] else selected
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(B, C, Z, Y, X) -> one map per stage, high to low resolution."""
+        skips = []
+        if len(self.branches):
+            maps = self.branch_inputs(x)
+            for k, fuse in enumerate(self.fusions):
+                maps = [branch[k](m) for branch, m in zip(self.branches, maps, strict=True)]
+                skips.append(fuse(torch.cat(maps, 1)))
+            x = skips[-1]
+        for stage in self.trunk:
+            x = stage(x)
+            skips.append(x)
+        return skips
+
+
+def _stages(
+    named: Sequence[Stage],
+    indices: range,
+    in_channels: int,
+    *,
+    topology: Topology,
+    widths: Sequence[int],
+    multiple: int = 1,
+) -> nn.ModuleList:
+    """The stages with the given indices; ``multiple`` widens every one of them."""
+    stages = nn.ModuleList()
+    chosen = stages_for(named, topology.n_stages)
+    for i in indices:
+        plan = StagePlan(i, topology.kernel_sizes[i], topology.strides[i], topology)
+        stages.append(stage_factory(chosen[i])(in_channels, widths[i] * multiple, plan))
+        in_channels = widths[i] * multiple
+    return stages

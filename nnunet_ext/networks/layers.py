@@ -1,0 +1,60 @@
+"""The convolution that all backbones share."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from nnunet_ext.networks.topology import Topology
+
+
+def convolution(
+    topology: Topology,
+    in_channels: int,
+    out_channels: int,
+    kernel_size: Sequence[int] | int = 1,
+    *,
+    stride: Sequence[int] | int = 1,
+    dilation: int = 1,
+    groups: int = 1,
+    bias: bool = False,
+) -> nn.Module:
+    """A convolution whose output has the input's size divided by the stride; kernels are odd on every axis."""
+    kernel = (kernel_size,) * topology.dims if isinstance(kernel_size, int) else tuple(kernel_size)
+    step = (stride,) * topology.dims if isinstance(stride, int) else tuple(stride)
+    # an axis that the plan does not look across (kernel 1) has nothing to dilate
+    padding = tuple(dilation * (k - 1) // 2 for k in kernel)
+    return topology.conv_op(
+        in_channels, out_channels, kernel, step, padding, dilation=dilation, groups=groups, bias=bias
+    )
+
+
+class ConvNormAct(nn.Sequential):
+    """Convolution, normalisation, activation (in this order); ``act=False`` leaves the activation out."""
+
+    def __init__(
+        self,
+        topology: Topology,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Sequence[int] | int = 1,
+        *,
+        stride: Sequence[int] | int = 1,
+        dilation: int = 1,
+        groups: int = 1,
+        act: bool = True,
+    ) -> None:
+        super().__init__()
+        # the normalisation's shift makes a bias of the convolution redundant, but nnU-Net's plans may ask for one
+        self.conv = convolution(
+            topology,
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=stride,
+            dilation=dilation,
+            groups=groups,
+            bias=topology.conv_bias,
+        )
+        self.norm = topology.norm(out_channels)
+        if act:
+            self.act = topology.act()

@@ -1,0 +1,87 @@
+"""What a network is, as plain data. Nothing here imports torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+SIZES = ("XS", "S", "M", "L")
+DEFAULT_SIZE = "S"
+MODALITIES = ("t1", "t1ce", "t2", "flair")
+
+
+def doubling(smallest: int, sizes: tuple[str, ...] = SIZES) -> Mapping[str, int]:
+    """Width of the first stage per size; each size doubles it."""
+    return {size: smallest * 2**i for i, size in enumerate(sizes)}
+
+
+SINGLE_WIDTHS = doubling(16)
+BRANCH_WIDTHS = doubling(8)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One kind of encoder stage: ``path`` below ``nnunet_ext.networks`` and the options of its constructor."""
+
+    path: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Branch:
+    """An encoder branch: which modalities it reads and the stages it is made of.
+
+    ``stages`` names stages 1, 2, ... of the network; stages beyond the last named one are like it, and where the
+    plan has fewer stages the named ones are the last.
+    """
+
+    modalities: tuple[str, ...]
+    stages: tuple[Stage, ...]
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """Declaration of one family.
+
+    Attributes:
+        name: registry name.
+        trainer: network part of the trainer's name, ``nnUNetTrainer_<trainer>``.
+        description: what it is, for tables.
+        network: dotted path of the class below ``nnunet_ext.networks``.
+        widths: size name -> channels of the first stage (of one branch).
+        options: further keyword arguments of the class, the same for every size.
+        size_options: size name -> keyword arguments that differ by size, for families with tables of their own.
+        branches: the branches before the fusion; empty for a network with a single encoder.
+        dimensions: spatial dimensions the family is meant for.
+        divisor: the channel counts of every stage must be a multiple of it.
+        input_size: the only input size (z, y, x) the family takes, or None if it takes any that the strides allow.
+        recipe: fields of the training recipe in which the family differs from nnU-Net's.
+        compile: whether torch.compile is proven to work for it.
+        paper: the sources as (text, link) pairs.
+        differs: deliberate differences from the papers.
+    """
+
+    name: str
+    trainer: str
+    description: str
+    network: str = "unet.BranchUNet"
+    widths: Mapping[str, int] = field(default_factory=lambda: BRANCH_WIDTHS)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    size_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    branches: tuple[Branch, ...] = ()
+    dimensions: tuple[int, ...] = (2, 3)
+    divisor: int = 1
+    input_size: tuple[int, ...] | None = None
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    compile: bool = False
+    paper: tuple[tuple[str, str], ...] = ()
+    differs: str = ""
+
+    @property
+    def sizes(self) -> tuple[str, ...]:
+        """Names of the sizes, smallest first."""
+        return tuple(self.widths)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Modalities in the order in which the branches read them; empty if every channel is read alike."""
+        return tuple(m for branch in self.branches for m in branch.modalities)

@@ -1,0 +1,68 @@
+"""The zoo: one declaration per family. Trainers, tests, benchmarks, ``nnunet_ext list`` and the README follow from it.
+
+Plain data: importing this file imports no torch. CONTRIBUTING.md shows how a backbone is added.
+"""
+
+from nnunet_ext.networks.spec import SINGLE_WIDTHS, Branch, NetworkSpec, Stage
+
+UNET = ("Cicek 2016, 3D U-Net", "https://arxiv.org/abs/1606.06650")
+NNUNET = ("Isensee 2021, nnU-Net", "https://doi.org/10.1038/s41592-020-01008-z")
+GHOSTNET = ("Han 2020, GhostNet", "https://arxiv.org/abs/1911.11907")
+
+POOL = Stage("backbones.plain.PlainStage", {"pool": True})
+STRIDE = Stage("backbones.plain.PlainStage")
+GHOST = Stage("backbones.ghost.GhostStage")
+
+
+def dual(stage: Stage) -> tuple[Branch, ...]:
+    """T1ce and FLAIR in two branches of the same kind."""
+    return Branch(("t1ce",), (stage,)), Branch(("flair",), (stage,))
+
+
+ZOO: tuple[NetworkSpec, ...] = (
+    NetworkSpec(
+        name="unet3d",
+        trainer="UNet3D",
+        description="max-pool U-Net, all modalities concatenated",
+        widths=SINGLE_WIDTHS,
+        options={"trunk": (POOL,)},
+        paper=(UNET,),
+        differs="normalisation, activation, stages and kernels from nnU-Net's plan; no channel doubling before a pool",
+    ),
+    NetworkSpec(
+        name="unet3d_stride",
+        trainer="UNet3DStride",
+        description="strided-convolution downsampling",
+        widths=SINGLE_WIDTHS,
+        options={"trunk": (STRIDE,)},
+        paper=(UNET, NNUNET),
+        differs="widths by size, capped at ten times the first",
+    ),
+    NetworkSpec(
+        name="dualbranch_01_unet",
+        trainer="DualBranchUNet",
+        description="T1ce and FLAIR branches, max-pool",
+        options={"trunk": (POOL,)},
+        branches=dual(POOL),
+        paper=(UNET,),
+        differs="two encoders, fused from stage 5 on",
+    ),
+    NetworkSpec(
+        name="dualbranch_02_unet",
+        trainer="DualBranchStride",
+        description="T1ce and FLAIR branches, strided convolutions",
+        options={"trunk": (STRIDE,)},
+        branches=dual(STRIDE),
+        paper=(UNET, NNUNET),
+        differs="two encoders, fused from stage 5 on",
+    ),
+    NetworkSpec(
+        name="dualbranch_14_ghostnet",
+        trainer="DualBranchGhost",
+        description="T1ce and FLAIR branches of GhostNet bottlenecks",
+        options={"trunk": (GHOST,), "decoder_depth": 1},
+        branches=dual(GHOST),
+        paper=(GHOSTNET,),
+        differs="two encoders, fused from stage 5 on; no squeeze-and-excitation; plain first convolution",
+    ),
+)
