@@ -56,7 +56,7 @@ def main() -> None:
         license="Apache-2.0",
         python_requires=">=3.11,<3.14",
         packages=find_packages(include=["nnunet_ext", "nnunet_ext.*"]),
-        package_data={"nnunet_ext": ["py.typed", "**/*.json"]},
+        package_data={"nnunet_ext": ["py.typed", "**/*.json", "discovery/hook/*.py"]},
         install_requires=REQUIREMENTS,
         extras_require=EXTRAS,
         entry_points={"console_scripts": ["nnunet_ext=nnunet_ext.cli:main"]},

@@ -1,1 +1,23 @@
-"""The folder that the variable nnUNet_extTrainer points to; see ``trainer_hook``."""
+"""How nnU-Net finds our trainers: the folder ``hook``, to which the variable nnUNet_extTrainer points.
+
+nnU-Net puts each folder of that variable on ``sys.path``, imports every module in it until one has an attribute of the
+trainer's name, and afterwards forgets what it imported from there. So the folder is a leaf that holds one module only,
+and that module holds no class: it forwards names to the package, which is imported as usual and therefore stays.
+"""
+
+import os
+from pathlib import Path
+
+HOOK_VARIABLE = "nnUNet_extTrainer"
+SHIM = "nnunet_ext_trainers.py"
+
+
+def hook_folder() -> Path:
+    """Return the absolute path that nnUNet_extTrainer must hold; links in it stay, they differ between machines."""
+    return Path(os.path.abspath(__file__)).parent / "hook"
+
+
+def is_hook(folder: str) -> bool:
+    """Tell whether ``folder`` is the hook of this or another installation of the package, removed ones included."""
+    ours = hook_folder().parts[-3:]
+    return Path(os.path.normpath(folder)).parts[-3:] == ours or os.path.isfile(os.path.join(folder, SHIM))

@@ -1,0 +1,75 @@
+"""The command ``nnunet_ext``: one row of a table for each sub-command.
+
+A command is a module with ``add_arguments(parser)`` and ``run(args) -> int``; its docstring is its help. The module is
+imported only when its command runs, so that ``nnunet_ext --help`` and the light commands do not wait for torch.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NamedTuple, NoReturn
+
+from nnunet_ext import __version__
+
+EXIT_CODES = """exit codes:
+  0  done
+  1  the command ran and found something wrong
+  2  bad input, explained in one sentence on stderr
+"""
+
+
+class Command(NamedTuple):
+    """One row of the table: how the command is called, where it is written, what it does."""
+
+    name: str
+    module: str
+    help: str
+
+
+COMMANDS = (
+    Command("env", "nnunet_ext.commands.env", "print the variables that nnU-Net needs, for the shell to evaluate"),
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Answers bad input with one sentence where argparse prints its usage as well."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def _parser(prog: str, description: str | None) -> argparse.ArgumentParser:
+    return _Parser(
+        prog=prog,
+        description=description,
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def _chosen(arguments: Sequence[str]) -> Command:
+    """Find the command that the first argument names."""
+    width = max(len(command.name) for command in COMMANDS)
+    table = "\n".join(f"  {command.name:<{width}}  {command.help}" for command in COMMANDS)
+    parser = _parser("nnunet_ext", f"Extension of nnU-Net v2 for brain tumours.\n\ncommands:\n{table}")
+    parser.add_argument("command", choices=[command.name for command in COMMANDS], help="one of the commands above")
+    parser.add_argument("--version", action="version", version=f"nnunet_ext {__version__}")
+    name = parser.parse_args(arguments[:1]).command
+    return next(command for command in COMMANDS if command.name == name)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that ``argv`` (default: the process's arguments) names and return its exit code."""
+    arguments = sys.argv[1:] if argv is None else argv
+    command = _chosen(arguments)
+    module = import_module(command.module)
+    parser = _parser(f"nnunet_ext {command.name}", module.__doc__)
+    module.add_arguments(parser)
+    args = parser.parse_args(arguments[1:])
+    try:
+        return int(module.run(args))
+    except ValueError as error:  # in this package a ValueError is always the caller's mistake, told in one sentence
+        print(f"nnunet_ext {command.name}: {error}", file=sys.stderr)
+        return 2
