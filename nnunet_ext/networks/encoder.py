@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +58,7 @@ class BranchEncoder(nn.Module):
     back to the width of one branch; the trunk continues from the last of them.
 
     Args:
-        input_channels: image channels, followed by further ones (coordinates, a previous stage) that go to every branch.
+        input_channels: image channels, then further ones (coordinates, a previous stage), which go to every branch.
         topology: the plan.
         width: channels of the first stage of one branch; a branch of k modalities is k times as wide.
         branches: empty for a single encoder, which reads all input channels.
@@ -68,6 +69,9 @@ class BranchEncoder(nn.Module):
     Raises:
         ValueError: for a number of image channels that the branches cannot read.
     """
+
+    modality_channels: Tensor
+    branches: nn.ModuleList
 
     def __init__(
         self,
@@ -113,7 +117,7 @@ class BranchEncoder(nn.Module):
     def branch_inputs(self, x: Tensor) -> list[Tensor]:
         """What each branch reads of the input (B, C, Z, Y, X): its modalities and all channels beyond the image's."""
         further = x[:, self.image_channels :]
-        indices = self.modality_channels.split([len(m) for m in self.branch_modalities])
+        indices = torch.split(self.modality_channels, [len(m) for m in self.branch_modalities])
         selected = [x.index_select(1, i) for i in indices]
         return [torch.cat((s, further), 1) for s in selected] if further.shape[1] else selected
 
@@ -123,7 +127,7 @@ class BranchEncoder(nn.Module):
         if len(self.branches):
             maps = self.branch_inputs(x)
             for k, fuse in enumerate(self.fusions):
-                maps = [branch[k](m) for branch, m in zip(self.branches, maps, strict=True)]
+                maps = [cast(nn.ModuleList, branch)[k](m) for branch, m in zip(self.branches, maps, strict=True)]
                 skips.append(fuse(torch.cat(maps, 1)))
             x = skips[-1]
         for stage in self.trunk:

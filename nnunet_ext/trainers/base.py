@@ -1,0 +1,171 @@
+"""The one trainer of which all generated classes are subclasses: nnU-Net's trainer with our networks and recipes.
+
+It overrides hooks only; every command and file of nnU-Net stays its own.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from torch import nn
+from torch._dynamo import OptimizedModule
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+
+from nnunet_ext import __version__
+from nnunet_ext.networks import registry
+from nnunet_ext.networks.channels import resolve_channels
+from nnunet_ext.networks.spec import NetworkSpec
+from nnunet_ext.trainers.guard import FiniteLoss, NonFiniteLossError, first_non_finite
+from nnunet_ext.trainers.recipe import EpochSchedule, Recipe
+from nnunet_ext.trainers.seeding import seed_everything, without_timed_choices
+
+RECIPE_FILE = "recipe.json"
+
+
+class ExtTrainer(nnUNetTrainer):
+    """Trains a declared network by a recipe; the subclasses set the three class attributes and nothing else.
+
+    The arguments are nnU-Net's. Before anything is created it raises ValueError if the dataset's channels are not the
+    modalities that the network reads.
+    """
+
+    spec: ClassVar[NetworkSpec]
+    size: ClassVar[str]
+    recipe: ClassVar[Recipe]
+
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature, which it reads by inspection
+    ) -> None:
+        self.modality_channels = _modality_channels(self.spec, dataset_json)
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.initial_lr = self.recipe.initial_lr
+        self.weight_decay = self.recipe.weight_decay
+        self.num_epochs = self.recipe.epochs
+        self.num_iterations_per_epoch = self.recipe.iterations
+        self.num_val_iterations_per_epoch = self.recipe.validation_iterations
+
+    @classmethod
+    def build_network_architecture(
+        cls,
+        plans_manager: PlansManager,
+        configuration_manager: ConfigurationManager,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = True,
+    ) -> nn.Module:
+        """Builds and initialises the network for a plan; nnU-Net calls it in training and in inference."""
+        network = registry.build(
+            cls.spec,
+            num_input_channels,
+            num_output_channels,
+            configuration_manager.network_arch_init_kwargs,
+            size=cls.size,
+            image_channels=len(configuration_manager.normalization_schemes),
+            patch_size=configuration_manager.patch_size,
+            deep_supervision=enable_deep_supervision,
+        )
+        return network.apply(network.initialize)  # type: ignore[arg-type]  # static, as nnU-Net expects it
+
+    @property
+    def bare_network(self) -> Any:
+        """The network without the wrappers of DDP and torch.compile; None before ``initialize``."""
+        network = self.network.module if isinstance(self.network, DistributedDataParallel) else self.network
+        return network._orig_mod if isinstance(network, OptimizedModule) else network
+
+    def initialize(self) -> None:
+        """As nnU-Net's; the seed makes the initial weights repeatable, the dataset decides the branches' channels."""
+        if self.recipe.seed is not None:
+            seed_everything(self.recipe.seed)
+        super().initialize()
+        self._use_channels_of_dataset()
+
+    def _do_i_compile(self) -> bool:
+        return self.spec.compile and super()._do_i_compile()
+
+    def configure_optimizers(self) -> tuple[Optimizer, EpochSchedule]:
+        """Optimiser and schedule of the recipe."""
+        return self.recipe.optimiser_for(self.network.parameters())
+
+    def _build_loss(self) -> nn.Module:
+        return FiniteLoss(super()._build_loss())
+
+    @classmethod
+    def get_training_transforms(cls, *args: Any, **kwargs: Any) -> BasicTransform:
+        """nnU-Net's augmentation, without its choices by run time where a seed asks for repeatable runs."""
+        transforms = super().get_training_transforms(*args, **kwargs)
+        return transforms if cls.recipe.seed is None else without_timed_choices(transforms)
+
+    def on_train_start(self) -> None:
+        """As nnU-Net's; also saves the recipe and resolves the channels again, now that pretrained weights are in."""
+        if self.was_initialized and (loaded := self._use_channels_of_dataset()) != self.modality_channels:
+            self.print_to_log_file(
+                f"The pretrained weights read the channels {loaded} for {self.spec.modalities}; this dataset has them "
+                f"at {self.modality_channels}, which are used."
+            )
+        if self.recipe.seed is not None:
+            seed_everything(self.recipe.seed)
+        super().on_train_start()
+        if self.local_rank == 0:
+            self._save_recipe()
+
+    def train_step(self, batch: dict) -> dict:
+        """As nnU-Net's; stops with the name of the layer when the loss is not finite, before the weights change."""
+        try:
+            return super().train_step(batch)
+        except NonFiniteLossError as error:
+            where = first_non_finite(self.bare_network, batch["data"].to(self.device))
+            raise NonFiniteLossError(
+                f"Epoch {self.current_epoch}: {error} and {where}; the weights are those before this step. Lower the "
+                f"learning rate, or look at the data if the batch is the cause."
+            ) from error
+
+    def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
+        """As nnU-Net's.
+
+        Raises:
+            ValueError: the checkpoint's branches read other channels than the dataset now has for their modalities.
+        """
+        super().load_checkpoint(filename_or_checkpoint)
+        if (stored := self._stored_channels()) != self.modality_channels:
+            raise ValueError(
+                f"The checkpoint reads {self.spec.modalities} from the channels {stored}, but dataset.json has them at "
+                f"{self.modality_channels}; restore the dataset's channel order, or use -pretrained_weights."
+            )
+
+    def _stored_channels(self) -> tuple[int, ...]:
+        network = self.bare_network
+        return tuple(network.encoder.modality_channels.tolist()) if self.spec.branches else ()
+
+    def _use_channels_of_dataset(self) -> tuple[int, ...]:
+        """Writes the dataset's channels into the network; returns those that it read before."""
+        before = self._stored_channels()
+        if self.spec.branches:
+            buffer = self.bare_network.encoder.modality_channels
+            buffer.copy_(torch.tensor(self.modality_channels))
+        return before
+
+    def _save_recipe(self) -> None:
+        record = {
+            "trainer": type(self).__name__,
+            "network": self.spec.name,
+            "size": self.size,
+            "nnunet_ext": __version__,
+            **self.recipe.as_dict(),
+        }
+        text = json.dumps(record, indent=2) + "\n"
+        Path(self.output_folder, RECIPE_FILE).write_text(text, encoding="utf-8")
+
+
+def _modality_channels(spec: NetworkSpec, dataset_json: dict) -> tuple[int, ...]:
+    """Channel of each modality that the branches read; empty for a network without branches."""
+    return resolve_channels(spec.modalities, dataset_json["channel_names"]) if spec.branches else ()

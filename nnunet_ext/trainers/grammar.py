@@ -1,0 +1,136 @@
+"""The grammar of trainer names: ``nnUNetTrainer_<Network>[_<Size>][_<word>...]``.
+
+A name is legal in exactly one order, because nnU-Net makes it the name of the results folder: two spellings of one
+recipe would be two experiments. Each word sets one field of the recipe.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property
+from typing import Any
+
+from nnunet_ext.networks.registry import PREFIX, default_size, specs
+from nnunet_ext.networks.spec import NetworkSpec
+
+NUMBER = r"[1-9]\d*"
+RATE = r"\d+(?:\.\d+)?(?:en\d+)?"  # 3en4 = 3e-4, as nnU-Net writes learning rates
+
+
+@dataclass(frozen=True)
+class Word:
+    """One kind of word.
+
+    Attributes:
+        kind: what it sets, for messages.
+        pattern: what it looks like; the first group is its value.
+        example: how it is shown to the user.
+        changes: value -> fields of the recipe; None for a kind that this version reads but cannot apply.
+    """
+
+    kind: str
+    pattern: str
+    example: str
+    changes: Callable[[str], dict[str, Any]] | None = None
+
+    @cached_property
+    def regex(self) -> re.Pattern[str]:
+        """The compiled pattern, for whole words."""
+        return re.compile(f"(?:{self.pattern})")
+
+
+# in the one legal order
+WORDS: tuple[Word, ...] = (
+    Word("coordinates", "CoordConv", "CoordConv"),
+    Word("optimiser", f"(?:SGD|Adam|AdamW)(?:{RATE})?", "AdamW3en4"),
+    Word("weight decay", f"WD({RATE})", "WD1en5"),
+    Word("schedule", "Poly|Cosine|Plateau|Step|Exponential", "Cosine"),
+    Word("warm-up", f"Warmup({NUMBER})", "Warmup10"),
+    Word("loss", "DiceCE|Dice70CE30|Dice50CE50|Focal|DiceFocal|Tversky", "Dice70CE30"),
+    Word("gradient clipping", f"Clip({RATE})", "Clip1"),
+    Word("gradient accumulation", f"Acc({NUMBER})", "Acc4"),
+    Word("deep supervision", "NoDS", "NoDS"),
+    Word("precision", "FP32|BF16|AMP", "BF16"),
+    Word("augmentation", "NoMirror|NoAug", "NoAug"),
+    Word("compilation", "NoCompile", "NoCompile"),
+    Word("frozen encoder", f"Freeze({NUMBER})", "Freeze10"),
+    Word("validation interval", f"ValEvery({NUMBER})", "ValEvery5"),
+    Word("save interval", f"SaveEvery({NUMBER})", "SaveEvery10"),
+    Word("early stopping", f"Stop({NUMBER})", "Stop50"),
+    Word("epochs", f"({NUMBER})epochs", "250epochs", lambda n: {"epochs": int(n)}),
+    Word("iterations per epoch", f"iter({NUMBER})", "iter100", lambda n: {"iterations": int(n)}),
+    Word("seed", rf"seed(0|{NUMBER})", "seed42", lambda n: {"seed": int(n)}),
+)
+
+
+@dataclass(frozen=True)
+class TrainerName:
+    """A parsed name: the network, its size and the fields of the recipe that the words change."""
+
+    spec: NetworkSpec
+    size: str
+    changes: dict[str, Any]
+
+
+def parse(name: str) -> TrainerName | None:
+    """Reads a trainer's name; None if it is not the name of one of our networks.
+
+    Raises:
+        ValueError: our network with a wrong size or word, a word twice, or words in another order.
+    """
+    if not name.startswith(PREFIX):
+        return None
+    network, *rest = name.removeprefix(PREFIX).split("_")
+    spec = next((s for s in specs() if s.trainer == network), None)
+    if spec is None:
+        return None
+    size, words = _take_size(spec, rest, name)
+    indices = [_index_of(word, name, size_allowed=not words.index(word) and size is None) for word in words]
+    _check_order(words, indices, name.removesuffix("_".join(["", *words])) if words else name, name)
+    changes: dict[str, Any] = {}
+    for word, index in zip(words, indices, strict=True):
+        changes |= _changes(WORDS[index], word, name)
+    return TrainerName(spec, size or default_size(spec) or "", changes)
+
+
+def _take_size(spec: NetworkSpec, rest: Sequence[str], name: str) -> tuple[str | None, list[str]]:
+    if rest and rest[0] in spec.sizes:
+        return rest[0], list(rest[1:])
+    if default_size(spec) is None:
+        legal = " or ".join(f"{PREFIX}{spec.trainer}_{s}" for s in spec.sizes)
+        raise ValueError(f"{name}: this network's size is always written: {legal}.")
+    return None, list(rest)
+
+
+def _index_of(word: str, name: str, *, size_allowed: bool) -> int:
+    for index, kind in enumerate(WORDS):
+        if kind.regex.fullmatch(word):
+            return index
+    examples = [w.example for w in WORDS if w.changes]
+    near = get_close_matches(word, examples, n=1, cutoff=0.4)
+    hint = f" (nearest: {near[0]})" if near else ""
+    sizes = "a size (XS, S, M, L), then " if size_allowed else ""
+    raise ValueError(
+        f"{name}: unknown word {word!r}{hint}. Legal after the network's name, in this order: "
+        f"{sizes}{', '.join(f'{e} ({w.kind})' for w in WORDS if w.changes for e in [w.example])}."
+    )
+
+
+def _check_order(words: Sequence[str], indices: Sequence[int], stem: str, name: str) -> None:
+    for i, index in enumerate(indices):
+        if index in indices[:i]:
+            first = words[indices.index(index)]
+            raise ValueError(f"{name}: {first!r} and {words[i]!r} both set the {WORDS[index].kind}; keep one.")
+    ordered = [word for _, word in sorted(zip(indices, words, strict=True))]
+    if ordered != list(words):
+        raise ValueError(f"{name}: the words stand in another order; the legal name is {'_'.join([stem, *ordered])}.")
+
+
+def _changes(kind: Word, word: str, name: str) -> dict[str, Any]:
+    if kind.changes is None:
+        legal = ", ".join(w.example for w in WORDS if w.changes)
+        raise ValueError(f"{name}: this version cannot apply {word!r} ({kind.kind}); it can apply {legal}.")
+    match = kind.regex.fullmatch(word)
+    assert match is not None
+    return kind.changes(match.group(1))
