@@ -40,6 +40,8 @@ class Word:
         return re.compile(f"(?:{self.pattern})")
 
 
+SIZE = -1  # the size stands before all words
+
 # in the one legal order
 WORDS: tuple[Word, ...] = (
     Word("coordinates", "CoordConv", "CoordConv"),
@@ -81,47 +83,43 @@ def parse(name: str) -> TrainerName | None:
     """
     if not name.startswith(PREFIX):
         return None
-    network, *rest = name.removeprefix(PREFIX).split("_")
+    network, *words = name.removeprefix(PREFIX).split("_")
     spec = next((s for s in specs() if s.trainer == network), None)
     if spec is None:
         return None
-    size, words = _take_size(spec, rest, name)
-    indices = [_index_of(word, name, size_allowed=not words.index(word) and size is None) for word in words]
-    _check_order(words, indices, name.removesuffix("_".join(["", *words])) if words else name, name)
-    changes: dict[str, Any] = {}
-    for word, index in zip(words, indices, strict=True):
-        changes |= _changes(WORDS[index], word, name)
-    return TrainerName(spec, size or default_size(spec) or "", changes)
-
-
-def _take_size(spec: NetworkSpec, rest: Sequence[str], name: str) -> tuple[str | None, list[str]]:
-    if rest and rest[0] in spec.sizes:
-        return rest[0], list(rest[1:])
-    if default_size(spec) is None:
+    indices = [_index_of(spec, word, name) for word in words]
+    _check_order(PREFIX + network, words, indices, name)
+    size = words.pop(0) if SIZE in indices else default_size(spec)
+    if size is None:
         legal = " or ".join(f"{PREFIX}{spec.trainer}_{s}" for s in spec.sizes)
         raise ValueError(f"{name}: this network's size is always written: {legal}.")
-    return None, list(rest)
+    changes: dict[str, Any] = {}
+    for word in words:
+        changes |= _changes(WORDS[_index_of(spec, word, name)], word, name)
+    return TrainerName(spec, size, changes)
 
 
-def _index_of(word: str, name: str, *, size_allowed: bool) -> int:
-    for index, kind in enumerate(WORDS):
-        if kind.regex.fullmatch(word):
-            return index
-    examples = [w.example for w in WORDS if w.changes]
-    near = get_close_matches(word, examples, n=1, cutoff=0.4)
-    hint = f" (nearest: {near[0]})" if near else ""
-    sizes = "a size (XS, S, M, L), then " if size_allowed else ""
-    raise ValueError(
-        f"{name}: unknown word {word!r}{hint}. Legal after the network's name, in this order: "
-        f"{sizes}{', '.join(f'{e} ({w.kind})' for w in WORDS if w.changes for e in [w.example])}."
-    )
+def _index_of(spec: NetworkSpec, word: str, name: str) -> int:
+    """Place of a word in the legal order; the size comes before all others."""
+    if word in spec.sizes:
+        return SIZE
+    index = next((i for i, kind in enumerate(WORDS) if kind.regex.fullmatch(word)), None)
+    if index is None:
+        near = get_close_matches(word, [*spec.sizes, *(w.example for w in WORDS if w.changes)], n=1, cutoff=0.4)
+        hint = f" (nearest: {near[0]})" if near else ""
+        words = ", ".join(f"{w.example} ({w.kind})" for w in WORDS if w.changes)
+        raise ValueError(
+            f"{name}: unknown word {word!r}{hint}. Legal after the network's name, in this order: a size "
+            f"({', '.join(spec.sizes)}), {words}."
+        )
+    return index
 
 
-def _check_order(words: Sequence[str], indices: Sequence[int], stem: str, name: str) -> None:
+def _check_order(stem: str, words: Sequence[str], indices: Sequence[int], name: str) -> None:
     for i, index in enumerate(indices):
         if index in indices[:i]:
-            first = words[indices.index(index)]
-            raise ValueError(f"{name}: {first!r} and {words[i]!r} both set the {WORDS[index].kind}; keep one.")
+            first, kind = words[indices.index(index)], "size" if index == SIZE else WORDS[index].kind
+            raise ValueError(f"{name}: {first!r} and {words[i]!r} both set the {kind}; keep one.")
     ordered = [word for _, word in sorted(zip(indices, words, strict=True))]
     if ordered != list(words):
         raise ValueError(f"{name}: the words stand in another order; the legal name is {'_'.join([stem, *ordered])}.")
