@@ -25,7 +25,7 @@ def test_every_command_is_documented(command):
     assert f"\n## nnunet_ext {command.name}\n" in docs.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["env", "--help"], ["env"]], ids=" ".join)
+@pytest.mark.parametrize("argv", [["--help"], ["env", "--help"], ["env"], ["doctor", "--help"]], ids=" ".join)
 def test_light_commands_import_nothing_heavy(argv):
     program = (
         f"import sys; from nnunet_ext.cli import main\n"
