@@ -1,8 +1,8 @@
 """GhostNet (Han et al. 2020, arXiv:1911.11907, CVPR): half of the maps are made from the other half by cheap filters.
 
-Differences: written for 2D and 3D; normalisation and activation come from the plan; the stem, a plain convolution as
-in the paper, keeps the full resolution; a stage is two bottlenecks, of which the first carries the stride; no
-squeeze-and-excitation.
+Differences: written for 2D and 3D; normalisation and activation come from the plan; every stage is entered by a plain
+convolution that carries the stride, as the paper's stem does, because in 3D the paper's strided bottleneck expands its
+channels at eight times the voxels; no squeeze-and-excitation.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from nnunet_ext.networks.layers import ConvNormAct
 from nnunet_ext.networks.topology import Topology
 
 EXPANSION = 2  # mid channels of a bottleneck, in multiples of its output
-BLOCKS = 2
+BLOCKS = 1
 
 
 class GhostModule(nn.Module):
@@ -85,21 +85,18 @@ class GhostBottleneck(nn.Module):
 
 
 class GhostStage(nn.Sequential):
-    """Stage 1: the stem. Further stages: ``BLOCKS`` bottlenecks, the first with the stage's stride."""
+    """A plain convolution with the stage's stride, then, from stage 2 on, ``BLOCKS`` bottlenecks."""
 
     def __init__(self, in_channels: int, out_channels: int, plan: StagePlan) -> None:
         super().__init__()
-        if plan.index == 0:
-            self.stem = ConvNormAct(plan.topology, in_channels, out_channels, plan.kernel_size, stride=plan.stride)
-            return
-        for i in range(BLOCKS):
+        self.stem = ConvNormAct(plan.topology, in_channels, out_channels, plan.kernel_size, stride=plan.stride)
+        for i in range(BLOCKS if plan.index else 0):
             block = GhostBottleneck(
                 plan.topology,
-                in_channels,
+                out_channels,
                 EXPANSION * out_channels,
                 out_channels,
                 kernel_size=plan.kernel_size,
-                stride=plan.stride if i == 0 else (1,) * len(plan.stride),
+                stride=(1,) * len(plan.stride),
             )
             self.add_module(f"block{i}", block)
-            in_channels = out_channels
