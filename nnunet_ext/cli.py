@@ -30,6 +30,7 @@ class Command(NamedTuple):
 COMMANDS = (
     Command("env", "nnunet_ext.commands.env", "print the variables that nnU-Net needs, for the shell to evaluate"),
     Command("doctor", "nnunet_ext.commands.doctor", "find what is wrong with an installation and how to mend it"),
+    Command("list", "nnunet_ext.commands.list_networks", "list networks, sizes, trainers, parameters and GMACs"),
 )
 
 

@@ -1,0 +1,51 @@
+# Everything a newcomer needs: `make demo`, `make test`. `make help` lists the rest.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SOURCES := nnunet_ext dataset_conversion benchmarks tests setup.py
+# threads of torch multiply with the workers of xdist
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+.PHONY: help demo test check format-check lint types tests format tables learn clean
+
+help:  ## show the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(VENV)/.installed: setup.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	touch $@
+
+demo: $(VENV)/.installed  ## the main job on phantoms, or on `DATA=/path/to/BraTS`
+	$(BIN)/python benchmarks/demo.py --root demo $(if $(DATA),--data "$(DATA)") $(DEMO_FLAGS)
+
+test: $(VENV)/.installed-test tests  ## environment, installation and all tests
+
+check: $(VENV)/.installed-test format-check lint types tests  ## what CI runs
+
+format-check:
+	$(BIN)/ruff format --check $(SOURCES)
+
+lint:
+	$(BIN)/ruff check $(SOURCES)
+
+types:
+	$(BIN)/mypy
+
+tests:
+	$(PYTEST) -n auto --maxprocesses 4 --dist loadgroup $(PYTEST_FLAGS)
+
+format: $(VENV)/.installed-test  ## rewrite the sources in the project's format
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+tables: $(VENV)/.installed-test  ## rewrite the tables of networks (package, README, docs) from the built networks
+	$(BIN)/python benchmarks/tables.py
+
+clean:  ## remove what the targets made
+	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

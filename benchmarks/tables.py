@@ -1,0 +1,66 @@
+"""Write the tables of networks: ``nnunet_ext/networks/table.json`` from built networks, and the README's from it.
+
+    python benchmarks/tables.py
+
+Networks are built on the meta device, so the largest one costs neither memory nor time.
+"""
+
+import argparse
+import json
+import re
+from dataclasses import asdict
+from pathlib import Path
+
+from nnunet_ext.networks import cost_table, registry
+from nnunet_ext.networks.cost_table import NetworkCost
+from nnunet_ext.networks.spec import NetworkSpec
+from nnunet_ext.networks.stock_plan import INPUT_CHANNELS, OUTPUT_CHANNELS, PATCHES, stock_plan
+
+ROOT = Path(__file__).resolve().parents[1]
+MARKERS = re.compile(r"(<!-- networks -->\n).*?(\n<!-- /networks -->)", re.DOTALL)
+
+
+def measure(spec: NetworkSpec, size: str) -> NetworkCost:
+    """Builds one network on the meta device and counts its parameters and MACs."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    dims = max(spec.dimensions)
+    shape = (INPUT_CHANNELS, *(spec.input_size or PATCHES[dims]))
+    with torch.device("meta"):
+        network = registry.build(
+            spec, INPUT_CHANNELS, OUTPUT_CHANNELS, stock_plan(dims), size=size, patch_size=shape[1:]
+        ).eval()
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            network(torch.empty(1, *shape))
+    parameters = sum(p.numel() for p in network.parameters())
+    trainer = cost_table.trainer_name(spec, size)
+    # the counter gives two operations for each multiply-accumulate
+    return NetworkCost(spec.name, size, trainer, shape, OUTPUT_CHANNELS, parameters, counter.get_total_flops() // 2)
+
+
+def write_table() -> None:
+    """Measures the whole registry."""
+    costs = [asdict(measure(spec, size)) for spec in registry.specs() for size in spec.sizes]
+    text = "[\n" + ",\n".join(json.dumps(c) for c in costs) + "\n]\n"
+    (ROOT / "nnunet_ext" / "networks" / cost_table.TABLE).write_text(text, encoding="utf-8")
+    cost_table.rows.cache_clear()
+
+
+def write_readme() -> None:
+    """Puts the table between the markers of the README."""
+    path = ROOT / "README.md"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(MARKERS.sub(rf"\g<1>{cost_table.markdown()}\g<2>", text), encoding="utf-8")
+
+
+def main() -> None:
+    """The command."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    write_table()
+    write_readme()
+    print(f"{len(cost_table.rows())} rows; see `nnunet_ext list`")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""List the networks with their sizes, trainers, parameters and GMACs.
+
+Parameters and GMACs (10^9 multiply-accumulates of one forward pass) are those on nnU-Net's plan for BraTS: 4 channels
+in, 3 regions out, 128x128x128 voxels; 2D networks: its 2d plan, 192x160 pixels.
+"""
+
+import argparse
+import json
+from dataclasses import asdict
+
+from nnunet_ext.networks.cost_table import NetworkCost, rows
+from nnunet_ext.networks.registry import specs
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's options."""
+    parser.add_argument("--json", action="store_true", help="print a JSON list instead of a table")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the registry."""
+    costs = [rows()[spec.name, size] for spec in specs() for size in spec.sizes]
+    print(_as_json(costs) if args.json else _as_table(costs))
+    return 0
+
+
+def _as_json(costs: list[NetworkCost]) -> str:
+    described = {spec.name: spec for spec in specs()}
+    records = [
+        {**asdict(c), "description": described[c.network].description, "paper": described[c.network].paper}
+        for c in costs
+    ]
+    return json.dumps(records, indent=2)
+
+
+def _as_table(costs: list[NetworkCost]) -> str:
+    cells = [["network", "size", "trainer", "parameters (M)", "GMACs", "input"]]
+    for c in costs:
+        shape = "x".join(map(str, c.input_shape))
+        cells.append([c.network, c.size, c.trainer, f"{c.parameters / 1e6:.2f}", f"{c.macs / 1e9:.1f}", shape])
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells]
+    return "\n".join(lines)
