@@ -175,7 +175,7 @@ def check_trainer() -> Iterator[Finding]:
     """Ask nnU-Net itself for one of our trainers."""
     try:
         with redirect_stdout(io.StringIO()):  # nnU-Net tells where it searches
-            from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name  # noqa: PLC0415 - imports torch
+            from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
             trainer = recursive_find_trainer_class_by_name(TRAINER)
     except Exception as reason:  # it imports foreign modules, and whatever they raise is the finding

@@ -9,6 +9,6 @@ def __getattr__(name: str) -> type:
     """
     if name.startswith("__"):  # asked by Python itself at every import: not worth importing torch
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from nnunet_ext.trainers import trainer_class  # noqa: PLC0415 - see the line above
+    from nnunet_ext.trainers import trainer_class
 
     return trainer_class(name)

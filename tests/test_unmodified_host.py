@@ -1,0 +1,89 @@
+"""nnU-Net and its networks are those that pip installed: no file changed, and nothing patched once we are imported."""
+
+import base64
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from nnunet_ext.discovery import HOOK_VARIABLE, hook_folder
+from tests.host_snapshot import HOSTS
+
+WATCH = """
+import contextlib, importlib, io, json, os, pkgutil, sys
+from nnunetv2.inference import predict_from_raw_data
+from nnunetv2.run import run_training
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name as find_trainer
+from tests.host_snapshot import changed, snapshot
+
+def import_all(name):
+    package = importlib.import_module(name)
+    for module in pkgutil.walk_packages(package.__path__, name + "."):
+        if not module.name.endswith(".__main__"):
+            importlib.import_module(module.name)
+
+os.environ.pop({variable!r}, None)
+with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.suppress(RuntimeError):
+        find_trainer("nnUNetTrainer_NoSuchTrainer")  # imports all that nnU-Net's search does
+    import_all("dynamic_network_architectures")
+    before = snapshot()
+    assert not any(name.startswith("nnunet_ext") for name in sys.modules)
+    {action}
+print(json.dumps([len(before), changed(before)]))
+"""
+USE_ALL_OF_OURS = f"""
+    import_all("nnunet_ext")
+    os.environ[{HOOK_VARIABLE!r}] = {str(hook_folder())!r}
+    assert find_trainer("nnUNetTrainer_DualBranchGhost_XS_2epochs").__module__.startswith("nnunet_ext")
+"""
+PATCHES = {
+    "run_training.maybe_load_checkpoint = print": "nnunetv2.run.run_training maybe_load_checkpoint",
+    "run_training.run_training.__code__ = (lambda: 0).__code__": "nnunetv2.run.run_training run_training code",
+    "run_training.run_training.__defaults__ = (1,)": "nnunetv2.run.run_training run_training defaults",
+    "predict_from_raw_data.nnUNetPredictor.predict_from_files = print": (
+        "nnunetv2.inference.predict_from_raw_data.nnUNetPredictor predict_from_files"
+    ),
+}
+
+
+def changed_by(action: str) -> list[str]:
+    """Names of what changed in the hosts while ``action`` ran in a new process."""
+    program = WATCH.format(variable=HOOK_VARIABLE, action=action.strip())
+    environ = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", program], env=environ, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    looked_at, changed = json.loads(done.stdout)
+    assert looked_at > 1000
+    return changed
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_no_file_of_the_host_is_changed(host):
+    checked = 0
+    for file in metadata.files(host):
+        if file.hash is not None:
+            digest = hashlib.new(file.hash.mode, file.read_binary()).digest()
+            assert base64.urlsafe_b64encode(digest).rstrip(b"=").decode() == file.hash.value, file
+            checked += 1
+    assert checked > 20
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_no_file_is_added_to_the_host(host):
+    installed = {Path(str(file.locate())).resolve() for file in metadata.files(host)}
+    folder = Path(str(metadata.distribution(host).locate_file(host))).resolve()
+    assert {path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"} <= installed
+
+
+def test_importing_all_of_ours_and_making_a_trainer_patches_nothing():
+    assert changed_by(USE_ALL_OF_OURS) == []
+
+
+def test_patches_are_seen():
+    assert set(PATCHES.values()) <= set(changed_by("; ".join(PATCHES)))
