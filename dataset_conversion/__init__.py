@@ -1,0 +1,1 @@
+"""BraTS trees to nnU-Net raw datasets and back, and phantoms; scripts to be run from a clone."""

@@ -1,0 +1,1 @@
+"""The command lines behind the scripts: ``main(argv) -> exit code``."""

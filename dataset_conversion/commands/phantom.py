@@ -1,0 +1,43 @@
+"""The command line of ``phantom_brats.py``."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from dataset_conversion.brats.phantom import MINIMUM_EDGE, make_phantom
+from dataset_conversion.brats.phantom_tree import LAYOUTS, case_folder, write_case
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of the command."""
+    made = argparse.ArgumentParser(
+        prog="phantom_brats.py",
+        description="Write a BraTS training tree of phantoms: no patient's data, the same bytes for the same seed.",
+        epilog="exit codes: 0 done, 2 wrong usage",
+    )
+    made.add_argument("out", type=Path, help="folder that the edition's tree is written into")
+    made.add_argument("--cases", type=int, default=10, help="number of cases (default: 10)")
+    made.add_argument(
+        "--shape", type=int, nargs=3, default=(155, 240, 240), metavar=("D", "H", "W"),
+        help="voxels of 1 mm along z, y, x (default: 155 240 240, as BraTS)",
+    )  # fmt: skip
+    made.add_argument("--seed", type=int, default=0, help="another seed gives other brains (default: 0)")
+    made.add_argument("--edition", choices=list(LAYOUTS), default="2018", help="layout and names (default: 2018)")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the tree that ``argv`` (default: the process's arguments) describes and return the exit code."""
+    arguments = parser()
+    args = arguments.parse_args(argv)
+    if args.cases < 1:
+        arguments.error(f"--cases is {args.cases}; give at least 1")
+    if min(args.shape) < MINIMUM_EDGE:
+        arguments.error(f"--shape has an edge of {min(args.shape)} voxels; a brain needs at least {MINIMUM_EDGE}")
+    for index in tqdm(range(args.cases), desc="phantoms", unit="case"):
+        phantom = make_phantom(tuple(args.shape), args.seed, index)
+        write_case(phantom, case_folder(args.out, args.edition, index, phantom.grade))
+    print(f"{args.cases} phantoms of BraTS {args.edition} in {args.out}")
+    return 0
