@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nnunet_ext.commands.env import FOLDER_VARIABLES, hints, joined, lines, variables
@@ -97,6 +97,7 @@ def parsed_powershell(line: str) -> tuple[str, str]:
 
 
 @given(value=NASTY)
+@example(value="'\u2018\u2019\u201a\u201b")
 def test_powershell_reads_back_any_value(value):
     (line,) = lines({"nnUNet_raw": value}, "powershell")
     assert parsed_powershell(line) == ("nnUNet_raw", value)
