@@ -3,15 +3,26 @@
 Plain data: importing this file imports no torch. CONTRIBUTING.md shows how a backbone is added.
 """
 
-from nnunet_ext.networks.spec import SINGLE_WIDTHS, Branch, NetworkSpec, Stage
+from nnunet_ext.networks.spec import SINGLE_WIDTHS, Branch, NetworkSpec, Stage, doubling
 
 UNET = ("Cicek 2016, 3D U-Net", "https://arxiv.org/abs/1606.06650")
 NNUNET = ("Isensee 2021, nnU-Net", "https://doi.org/10.1038/s41592-020-01008-z")
+VIT_UNETR = ("Hatamizadeh 2022, UNETR", "https://arxiv.org/abs/2103.10504")
+SWIN_UNETR = ("Hatamizadeh 2022, Swin UNETR", "https://arxiv.org/abs/2201.01266")
 GHOSTNET = ("Han 2020, GhostNet", "https://arxiv.org/abs/1911.11907")
 
 POOL = Stage("backbones.plain.PlainStage", {"pool": True})
 STRIDE = Stage("backbones.plain.PlainStage")
 GHOST = Stage("backbones.ghost.GhostStage")
+
+# as the authors of UNETR and SwinUNETR train them; nnU-Net's SGD with 1e-2 makes them diverge
+TRANSFORMER_RECIPE = {
+    "optimiser": "AdamW",
+    "initial_lr": 1e-4,
+    "weight_decay": 1e-5,
+    "schedule": "cosine",
+    "warmup_epochs": 50,
+}
 
 
 def dual(stage: Stage) -> tuple[Branch, ...]:
@@ -37,6 +48,28 @@ ZOO: tuple[NetworkSpec, ...] = (
         options={"trunk": (STRIDE,)},
         paper=(UNET, NNUNET),
         differs="widths by size, capped at ten times the first",
+    ),
+    NetworkSpec(
+        name="unetr",
+        trainer="UNETR",
+        description="ViT encoder, convolutional decoder",
+        network="unetr.UNETR",
+        widths=doubling(4),
+        size_options={"XS": {"hidden": 192}, "S": {"hidden": 384}, "M": {"hidden": 768}, "L": {"hidden": 1536}},
+        recipe=TRANSFORMER_RECIPE,
+        paper=(VIT_UNETR,),
+        differs="strides, kernels and normalisation from nnU-Net's plan; any input size; deep supervision; M is theirs",
+    ),
+    NetworkSpec(
+        name="swin_unetr",
+        trainer="SwinUNETR",
+        description="shifted-window transformer encoder",
+        network="swin_unetr.SwinUNETR",
+        widths=doubling(12),
+        divisor=12,
+        recipe=TRANSFORMER_RECIPE,
+        paper=(SWIN_UNETR,),
+        differs="strides, kernels and normalisation from nnU-Net's plan; any input size; deep supervision; M is theirs",
     ),
     NetworkSpec(
         name="dualbranch_01_unet",
