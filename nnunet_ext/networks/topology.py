@@ -11,6 +11,8 @@ from typing import Any
 
 from torch import nn
 
+from nnunet_ext.networks.norm import by_device
+
 # what the plan's architecture holds for nnU-Net's own networks; widths and depths come from our tables instead
 PLAN_KEYS_NOT_USED = frozenset(
     {"features_per_stage", "n_conv_per_stage", "n_blocks_per_stage", "n_conv_per_stage_decoder", "nonlin_first"}
@@ -61,6 +63,7 @@ class Topology:
         for key in CLASS_KEYS:
             if isinstance(values.get(key), str):
                 values[key] = locate(values[key])
+        values["norm_op"] = by_device(values["norm_op"])
         n_dims = 3 if issubclass(values["conv_op"], nn.Conv3d) else 2
         n_stages = plan.get("n_stages", len(values["strides"]))
         for key in ("strides", "kernel_sizes"):

@@ -1,0 +1,119 @@
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from nnunet_ext.networks import registry
+from nnunet_ext.networks.norm import InstanceNorm2d, InstanceNorm3d, by_device
+from nnunet_ext.networks.topology import Topology
+from tests.networks import plans
+
+TWINS = {2: (InstanceNorm2d, nn.InstanceNorm2d), 3: (InstanceNorm3d, nn.InstanceNorm3d)}
+
+
+def pair(dims, channels=6, *, affine=True, **options):
+    """Ours and torch's with equal, random weights."""
+    ours, torchs = (norm(channels, eps=1e-3, affine=affine, **options) for norm in TWINS[dims])
+    for p in torchs.parameters():
+        nn.init.normal_(p)
+    ours.load_state_dict(torchs.state_dict())
+    return ours, torchs
+
+
+def maps(dims, channels=6, layout=torch.contiguous_format):
+    x = 5 + torch.randn(2, channels, *(4, 5, 7)[:dims], generator=torch.Generator().manual_seed(0))
+    return x.to(memory_format=layout).requires_grad_()
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_value_and_gradients_are_torchs(dims, affine, training):
+    ours, torchs = pair(dims, affine=affine)
+    found, expected = maps(dims), maps(dims)
+    results = ours.train(training)(found), torchs.train(training)(expected)
+    torch.testing.assert_close(*results, atol=1e-5, rtol=1e-5)
+    for y in results:
+        y.square().mul(torch.arange(y.shape[-1])).sum().backward()
+    torch.testing.assert_close(found.grad, expected.grad, atol=1e-3, rtol=1e-4)
+    for a, b in zip(ours.parameters(), torchs.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("dims", "layout"), [(2, torch.channels_last), (3, torch.channels_last_3d)])
+def test_the_layout_stays(dims, layout):
+    ours, torchs = pair(dims)
+    x = maps(dims, layout=layout)
+    found = ours(x)
+    assert found.is_contiguous(memory_format=layout)
+    torch.testing.assert_close(found, torchs(x), atol=1e-5, rtol=1e-5)
+
+
+def test_state_dict_repr_copies_and_pickles_are_torchs():
+    ours, torchs = pair(3)
+    assert list(ours.state_dict()) == list(torchs.state_dict()) == ["weight", "bias"]
+    assert repr(ours) == repr(torchs)
+    twin = pickle.loads(pickle.dumps(copy.deepcopy(ours)))
+    assert torch.equal(twin(maps(3)), ours(maps(3)))
+
+
+def test_one_voxel_is_refused_as_by_torch():
+    x = torch.zeros(2, 6, 1, 1, 1)
+    for norm in pair(3):
+        with pytest.raises(ValueError, match="more than 1 spatial element"):
+            norm(x)
+
+
+def test_running_statistics_are_torchs():
+    ours, torchs = pair(3, track_running_stats=True)
+    ours(maps(3)), torchs(maps(3))
+    for training in (True, False):
+        assert torch.equal(ours.train(training)(maps(3)), torchs.train(training)(maps(3)))
+    assert torch.equal(ours.running_mean, torchs.running_mean)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_autocast_keeps_the_type(dtype):
+    ours, torchs = pair(3)
+    with torch.autocast("cpu", torch.bfloat16):
+        x = maps(3).to(dtype)
+        assert ours(x).dtype == torchs(x).dtype == dtype
+
+
+def test_no_graph_break_when_compiled():
+    ours, torchs = pair(3)
+    compiled = torch.compile(ours, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(maps(3)), torchs(maps(3)), atol=1e-5, rtol=1e-5)
+
+
+def test_the_form_follows_the_device():
+    called = []
+
+    class Recorder(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            called.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    ours, _ = pair(3)
+    with Recorder(), torch.no_grad():
+        ours(maps(3))
+        assert any("group_norm" in name for name in called)
+        called.clear()
+        copy.deepcopy(ours).to("meta")(maps(3).to("meta"))
+        assert not any("group_norm" in name for name in called)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_every_normalisation_of_a_planned_network_is_ours(dims):
+    spec, size = registry.find("DualBranchUNet_XS")
+    network = plans.build(spec, plans.isotropic(dims), size=size)
+    kinds = {type(m) for m in network.modules() if isinstance(m, nn.modules.instancenorm._InstanceNorm)}
+    assert kinds == {TWINS[dims][0]}
+
+
+def test_other_normalisations_stay():
+    assert by_device(nn.BatchNorm3d) is nn.BatchNorm3d
+    plan = {**plans.isotropic(2), "norm_op": "torch.nn.BatchNorm2d", "norm_op_kwargs": {}}
+    assert type(Topology.from_plan(plan).norm(2)) is nn.BatchNorm2d
