@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from dataset_conversion.brats.files import write_whole
 from dataset_conversion.brats.phantom import CONTRASTS, Phantom
 
 LAYOUTS: dict[str, Callable[[int, str], str]] = {
@@ -27,7 +28,8 @@ def _write(array: NDArray[np.int16] | NDArray[np.uint8], path: Path) -> None:
     affine = np.diag([-1.0, -1.0, 1.0, 1.0])
     affine[1, 3] = array.shape[1] - 1
     image = nib.Nifti1Image(array.T, affine)
-    path.write_bytes(gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))  # no time stamp: equal bytes
+    data = gzip.compress(image.to_bytes(), compresslevel=1, mtime=0)  # no time stamp: equal bytes
+    write_whole(path, data)  # a new file: the old one may be hard-linked into a dataset
 
 
 def write_case(phantom: Phantom, folder: Path) -> None:

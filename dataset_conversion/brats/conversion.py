@@ -1,0 +1,180 @@
+"""One conversion from audit to finished dataset; what is known from an earlier run is not done again."""
+
+from collections import Counter
+from pathlib import Path
+
+from dataset_conversion.brats.check import check_files
+from dataset_conversion.brats.dataset import (
+    Options,
+    check_splits,
+    dataset_json,
+    write_cases,
+    write_json,
+    write_skipped,
+)
+from dataset_conversion.brats.discovery import Case, Tree
+from dataset_conversion.brats.record import Problem, Record, Report, fingerprint
+from dataset_conversion.brats.splits import FOLDS, Split, choose_test, make_splits
+from dataset_conversion.brats.steps import Step, steps_of
+from dataset_conversion.brats.workers import Workers
+
+OTHER = "remove {} to make it anew, or choose another --dataset-id."
+
+
+class Conversion:
+    """Converts ``tree`` into the folder ``target`` with ``jobs`` processes."""
+
+    def __init__(self, tree: Tree, options: Options, target: Path, jobs: int) -> None:
+        self.tree, self.options, self.target = tree, options, target
+        self.workers = Workers(jobs)
+        self.previous = self._previous()
+        self.record = Record(options.as_json())
+        self.changed: set[str] = set()
+
+    def run(self, *, link: bool, dry_run: bool, skip_bad: bool) -> int:
+        """Audit, then write unless there are problems; return the command's exit code."""
+        self._say_what_was_found()
+        with self.workers:
+            self._audit()
+            problems = self.record.problems(self.tree.cases)
+            good = {name: case for name, case in self.tree.cases.items() if name in self.record.good()}
+            if problems:
+                _list_problems(problems, len(self.tree.cases) - len(good))
+            if not good or (problems and not skip_bad):
+                print("Nothing was written." + (" --skip-bad converts the other cases." if good else ""))
+                return 1
+            test, splits = self._divide(good)
+            if dry_run:
+                print(
+                    f"Would write {len(good) - len(test)} + {len(test)} cases into {self.target}; nothing was written."
+                )
+                return 0
+            self._write(good, test, link)
+            self._finish(good, test, splits, problems)
+        return 0
+
+    def _previous(self) -> Record | None:
+        """Record of an earlier run; ValueError if the folder holds another dataset than this run would make."""
+        record = Record.read(self.target)
+        advice = OTHER.format(self.target)
+        if record is None:
+            if self.target.exists() and any(self.target.iterdir()):
+                raise ValueError(f"{self.target} was not made by this converter; {advice}")
+            return None
+        for option, value in self.options.as_json().items():
+            if record.options[option] != value:
+                there = record.options[option]
+                raise ValueError(f"{self.target} was made with {option} {there}, not {value}; {advice}")
+        self._refuse_other_cases(set(record.reports), set(self.tree.cases))
+        return record
+
+    def _refuse_other_cases(self, there: set[str], here: set[str]) -> None:
+        if there != here:
+            example = sorted(there ^ here)[0]
+            raise ValueError(
+                f"{self.target} has other cases ({len(there)}) than the source ({len(here)}), such as {example}; "
+                + OTHER.format(self.target)
+            )
+
+    def _say_what_was_found(self) -> None:
+        cases = self.tree.cases.values()
+        grades = Counter(case.grade for case in cases if case.grade)
+        shown = f" ({', '.join(f'{number} {grade}' for grade, number in sorted(grades.items()))})" if grades else ""
+        patients = len({case.patient for case in cases})
+        kind = "" if self.tree.labelled else " without segmentation"
+        print(f"{self.tree.edition.name}: {len(cases)} cases{kind} of {patients} patients{shown}")
+        if self.tree.strays:
+            number, first = len(self.tree.strays), self.tree.strays[0].name
+            print(f"{number} NIfTI files, such as {first}, are not named as BraTS names them and are left out.")
+        if len(self.tree.endings) > 1:
+            print(f"The tree mixes .nii and .nii.gz; all files become {self.options.file_ending}.")
+
+    def _audit(self) -> None:
+        """Fill the record: what the earlier run found about untouched sources, and audits of the others."""
+        pending: list[Case] = []
+        for name, case in self.tree.cases.items():
+            self.record.fingerprints[name] = fingerprint(case)
+            problems = check_files(case, self.tree)
+            if problems:
+                self.record.reports[name] = Report({}, "", problems)
+            elif self.previous and self.previous.fingerprints[name] == self.record.fingerprints[name]:
+                self.record.reports[name] = self.previous.reports[name]
+            else:
+                pending.append(case)
+        if pending:
+            from dataset_conversion.brats.work import Auditor  # late: a finished dataset needs no NumPy
+
+            reports = self.workers.map(Auditor(self.tree.edition, self.tree.kinds), pending, "audit")
+            for case, report in zip(pending, reports, strict=True):
+                self.record.reports[case.name] = report
+        if self.previous:
+            self.changed = {case.name for case in pending}
+            self._refuse_other_cases(self.previous.good(), self.record.good())
+
+    def _divide(self, good: dict[str, Case]) -> tuple[set[str], list[Split]]:
+        """Cases kept for testing, and the splits of the others; ValueError if other splits are in use."""
+        if not self.options.labelled:
+            return set(good), []
+        test = choose_test(good, self.options.test_fraction)
+        training = {name: case for name, case in good.items() if name not in test}
+        if not training:
+            raise ValueError(f"--test-fraction {self.options.test_fraction} leaves no patient to train with.")
+        splits = make_splits(training, len({good[name].patient for name in test}))
+        check_splits(self.target, splits)
+        return test, splits
+
+    def _write(self, good: dict[str, Case], test: set[str], link: bool) -> None:
+        """Write what is missing of the cases' files; a changed source's files are written again."""
+        plan = [self._steps(case, "Ts" if name in test else "Tr") for name, case in good.items()]
+        for step in (step for steps in plan for step in steps if step.case in self.changed):
+            step.target.unlink(missing_ok=True)
+        for folder in {step.target.parent for steps in plan for step in steps}:
+            folder.mkdir(parents=True, exist_ok=True)
+        self.record.write(self.target)
+        pending = [rest for steps in plan if (rest := [step for step in steps if not step.done()])]
+        if not pending:
+            return
+        from dataset_conversion.brats.work import Writer  # late: a finished dataset needs no NumPy
+
+        writer = Writer(self.tree.edition, self.options.clip_percentiles, link)
+        linked = list(self.workers.map(writer, pending, "write"))
+        if link and not all(linked):
+            print("Hard links are not possible here (another file system or owner?): files were copied.")
+
+    def _steps(self, case: Case, part: str) -> list[Step]:
+        images, labels = (self.target / f"{kind}{part}" for kind in ("images", "labels"))
+        return steps_of(case, self.tree.edition, self.record.reports[case.name], self.options, images, labels)
+
+    def _finish(self, good: dict[str, Case], test: set[str], splits: list[Split], problems: list[Problem]) -> None:
+        """Write the tables and, last, ``dataset.json``: nnU-Net sees a whole dataset or none."""
+        last = self.target / ("dataset.json" if self.options.labelled else "cases.csv")
+        if last.exists() and not self.changed:
+            print(f"{self.target} is complete.")
+            return
+        if problems:
+            write_skipped(self.target, problems)
+        write_cases(self.target, good, self.record.reports, test, self.options.edition)
+        if self.options.labelled:
+            if splits:
+                write_json(self.target / "splits_final.json", splits)
+            write_json(last, dataset_json(self.target.name, self.tree.edition, self.options, len(good) - len(test)))
+        self._say_what_is_there(len(good), len(test), splits)
+
+    def _say_what_is_there(self, good: int, test: int, splits: list[Split]) -> None:
+        print(f"{self.target}: {good - test} cases in imagesTr, {test} in imagesTs")
+        if self.changed:
+            print(f"{len(self.changed)} sources had changed: audited and written again. Preprocess the dataset again.")
+        if not self.options.labelled:
+            print(f"Segment it with nnUNetv2_predict -i {self.target / 'imagesTs'}")
+        elif len(splits) == FOLDS + 1:
+            print(f"Splits: {FOLDS} folds, and fold {FOLDS} is one hold-out split with 10 % for validation.")
+        elif splits:
+            print(f"Splits: fewer than {FOLDS} patients, so leave-one-out: folds 0 to {len(splits) - 1}.")
+        else:
+            print("Splits: one patient can only be trained with fold all.")
+
+
+def _list_problems(problems: list[Problem], cases: int) -> None:
+    print(f"{len(problems)} problems in {cases} cases:")
+    for problem in problems:
+        print(f"  {problem}")

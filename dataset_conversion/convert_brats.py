@@ -1,0 +1,10 @@
+"""Convert a BraTS tree into an nnU-Net raw dataset; see ``python dataset_conversion/convert_brats.py --help``."""
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script's own package is not on the path
+    from dataset_conversion.commands.convert import main
+
+    sys.exit(main())
