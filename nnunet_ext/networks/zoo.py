@@ -9,11 +9,15 @@ UNET = ("Cicek 2016, 3D U-Net", "https://arxiv.org/abs/1606.06650")
 NNUNET = ("Isensee 2021, nnU-Net", "https://doi.org/10.1038/s41592-020-01008-z")
 VIT_UNETR = ("Hatamizadeh 2022, UNETR", "https://arxiv.org/abs/2103.10504")
 SWIN_UNETR = ("Hatamizadeh 2022, Swin UNETR", "https://arxiv.org/abs/2201.01266")
+REPLKNET = ("Ding 2022, RepLKNet", "https://arxiv.org/abs/2203.06717")
 GHOSTNET = ("Han 2020, GhostNet", "https://arxiv.org/abs/1911.11907")
 
 POOL = Stage("backbones.plain.PlainStage", {"pool": True})
 STRIDE = Stage("backbones.plain.PlainStage")
+STEM = Stage("backbones.plain.PlainStage", {"depth": 1})
 GHOST = Stage("backbones.ghost.GhostStage")
+REPLK = Stage("backbones.replk.RepLKStage")
+REPLK_FFN2 = Stage("backbones.replk.RepLKStage", {"ffn_ratio": 2})
 
 # as the authors of UNETR and SwinUNETR train them; nnU-Net's SGD with 1e-2 makes them diverge
 TRANSFORMER_RECIPE = {
@@ -28,6 +32,11 @@ TRANSFORMER_RECIPE = {
 def dual(stage: Stage) -> tuple[Branch, ...]:
     """T1ce and FLAIR in two branches of the same kind."""
     return Branch(("t1ce",), (stage,)), Branch(("flair",), (stage,))
+
+
+def flair_branch(*stages: Stage) -> tuple[Branch, ...]:
+    """T1ce in a branch of strided convolutions, FLAIR in one of these stages; one convolution at full resolution."""
+    return Branch(("t1ce",), (STEM, STRIDE)), Branch(("flair",), stages)
 
 
 ZOO: tuple[NetworkSpec, ...] = (
@@ -88,6 +97,24 @@ ZOO: tuple[NetworkSpec, ...] = (
         branches=dual(STRIDE),
         paper=(UNET, NNUNET),
         differs="two encoders, fused from stage 5 on",
+    ),
+    NetworkSpec(
+        name="dualbranch_04_unet",
+        trainer="DualBranchRepLK",
+        description="13x13x13 re-parameterised depthwise convolutions in the FLAIR branch, ConvFFN ratio 4",
+        options={"trunk": (STRIDE,), "decoder_depth": 1},
+        branches=flair_branch(REPLK),
+        paper=(REPLKNET,),
+        differs="one norm after the sum of each bare depthwise pair; T1ce in strided convolutions, fused from stage 5 on",
+    ),
+    NetworkSpec(
+        name="dualbranch_05_unet",
+        trainer="DualBranchRepLKFFN2",
+        description="as 04, ConvFFN ratio 2",
+        options={"trunk": (STRIDE,), "decoder_depth": 1},
+        branches=flair_branch(REPLK_FFN2),
+        paper=(REPLKNET,),
+        differs="one norm after the sum of each bare depthwise pair; T1ce in strided convolutions, fused from stage 5 on",
     ),
     NetworkSpec(
         name="dualbranch_14_ghostnet",

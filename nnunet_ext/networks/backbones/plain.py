@@ -13,16 +13,18 @@ DEPTH = 2
 
 
 class PlainStage(nn.Sequential):
-    """``DEPTH`` convolutions (B, C, Z, Y, X) -> (B, C', Z / stride, ...); ``pool`` chooses max-pooling."""
+    """``depth`` convolutions (B, C, Z, Y, X) -> (B, C', Z / stride, ...); ``pool`` chooses max-pooling."""
 
-    def __init__(self, in_channels: int, out_channels: int, plan: StagePlan, *, pool: bool = False) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, plan: StagePlan, *, pool: bool = False, depth: int = DEPTH
+    ) -> None:
         super().__init__()
         stride: tuple[int, ...] = plan.stride
         if pool and any(s > 1 for s in stride):
             pool_op = nn.MaxPool3d if plan.topology.dims == 3 else nn.MaxPool2d
             self.pool = pool_op(stride, stride)
             stride = (1,) * len(stride)
-        for i in range(DEPTH):
+        for i in range(depth):
             conv = ConvNormAct(plan.topology, in_channels, out_channels, plan.kernel_size, stride=stride)
             self.add_module(f"conv{i}", conv)
             in_channels, stride = out_channels, (1,) * len(stride)
