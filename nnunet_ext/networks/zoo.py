@@ -105,7 +105,7 @@ ZOO: tuple[NetworkSpec, ...] = (
         options={"trunk": (STRIDE,), "decoder_depth": 1},
         branches=flair_branch(REPLK),
         paper=(REPLKNET,),
-        differs="one norm after the sum of each bare depthwise pair; T1ce in strided convolutions, fused from stage 5 on",
+        differs="one norm after the sum of a bare depthwise pair; T1ce in plain stages, fused from stage 5 on",
     ),
     NetworkSpec(
         name="dualbranch_05_unet",
@@ -114,7 +114,7 @@ ZOO: tuple[NetworkSpec, ...] = (
         options={"trunk": (STRIDE,), "decoder_depth": 1},
         branches=flair_branch(REPLK_FFN2),
         paper=(REPLKNET,),
-        differs="one norm after the sum of each bare depthwise pair; T1ce in strided convolutions, fused from stage 5 on",
+        differs="one norm after the sum of a bare depthwise pair; T1ce in plain stages, fused from stage 5 on",
     ),
     NetworkSpec(
         name="dualbranch_14_ghostnet",
