@@ -9,7 +9,6 @@ not fit.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor, nn
 
 from nnunet_ext.networks import unetr
@@ -54,6 +53,7 @@ class Import:
         shape_differs: name here -> the file's shape.
         missing: names here that the file has nothing for; they keep the network's initial values.
         unused: names in the file that have no place here.
+        input_channels: how many the file's network reads, or None if its first layer is not in the file.
     """
 
     weights: dict[str, Tensor]
@@ -61,6 +61,7 @@ class Import:
     shape_differs: dict[str, tuple[int, ...]] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
+    input_channels: int | None = None
 
 
 def import_monai(
@@ -72,7 +73,7 @@ def import_monai(
         network: one of ours, initialised.
         state: names and tensors of the file, with or without the prefix ``module.`` of data-parallel training.
         channels: for each input channel of the network, its channel in the file, or None if the file does not have
-            it; None altogether if the input channels are the same.
+            it, as for channels beyond the last one given; None altogether if the input channels are the same.
 
     Raises:
         ValueError: the network is neither UNETR nor SwinUNETR.
@@ -81,6 +82,8 @@ def import_monai(
     result = Import({name: value.clone() for name, value in network.state_dict().items()})
     for key, value in state.items():
         name = _our_name(key.removeprefix("module."), names)
+        if name == READ_THE_INPUT[0]:
+            result.input_channels = value.shape[1]
         if name not in result.weights:
             result.unused.append(key)
         elif _copy(name, value, result.weights[name], channels if name in READ_THE_INPUT else None):
@@ -159,10 +162,18 @@ def _copy(name: str, value: Tensor, target: Tensor, channels: Sequence[int | Non
     """Copies ``value`` where it fits; says whether it did."""
     if name == POSITION and value.numel() == target.numel():
         value = value.transpose(1, 2).reshape(target.shape)  # (1, N, C) -> (1, C, Z, Y, X)
-    if channels is not None and value.shape[1] > max(c for c in channels if c is not None):
-        chosen = [target[:, i] if c is None else value[:, c] for i, c in enumerate(channels)]
-        value = torch.stack(chosen, 1)
+    if channels is not None:
+        return _copy_channels(value, target, [(i, c) for i, c in enumerate(channels) if c is not None])
     if value.shape != target.shape:
         return False
     target.copy_(value)
+    return True
+
+
+def _copy_channels(value: Tensor, target: Tensor, pairs: Sequence[tuple[int, int]]) -> bool:
+    """The same for the input channels (here, in the file) of a layer that reads the input."""
+    if max(theirs for _, theirs in pairs) >= value.shape[1] or value[:, 0].shape != target[:, 0].shape:
+        return False
+    for ours, theirs in pairs:
+        target[:, ours] = value[:, theirs]
     return True

@@ -21,7 +21,7 @@ from nnunet_ext.networks.transformer import position_parameter, split_heads
 # MONAI's -100 leaves subnormal weights of 1e-44 instead, which make a CPU several times slower.
 MASKED = -1e4
 # Entries of the attention matrices that exist at a time: few for a CPU's cache, many for all units of a GPU.
-CPU_CHUNK, CHUNK = 2**20, 2**25
+CPU_CHUNK, CHUNK = 2**20, 2**24
 
 
 def partition(x: Tensor, window: Sequence[int]) -> Tensor:

@@ -12,14 +12,15 @@ HIDDEN = 48
 
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("size", [(32, 32, 32), (64, 32, 48)])
-def test_with_monais_weights_it_gives_monais_output(dims, size):
+def test_with_monais_weights_it_gives_monais_output(dims, size, oracle_record):
     size = size[:dims]
     oracle = nets.UNETR(
         monai.CHANNELS, monai.CLASSES, size, 4, hidden_size=HIDDEN, mlp_dim=4 * HIDDEN, spatial_dims=dims
     )
     ours = UNETR(monai.CHANNELS, monai.CLASSES, monai.topology(dims, 5, size), width=4, hidden=HIDDEN)
     monai.twin(oracle, ours)
-    assert monai.difference(oracle, ours, size) < monai.TOLERANCE
+    found = monai.outputs(ours, oracle, size)
+    oracle_record("UNETR", "monai UNETR", f"whole network, {size}", *found, monai.TOLERANCE)
 
 
 def test_size_m_has_the_parameters_of_the_paper():

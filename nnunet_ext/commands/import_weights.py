@@ -1,0 +1,169 @@
+"""Turn weights of MONAI's SwinUNETR or UNETR into a checkpoint for nnUNetv2_train -pretrained_weights.
+
+FILE is what torch.save wrote: a state dict, or a dictionary that holds one as "state_dict" or "model". It is read
+without running anything that it contains. Tensors are taken where name and shape fit; the others keep the network's
+initial values. The table tells what became of each. Files of SwinUNETR made with downsample="mergingv2" do not fit,
+which their names and shapes do not show.
+
+Put the file's modalities in order with --channels, e.g. --channels FLAIR T1ce T1 T2: each goes to the dataset's channel
+of the same modality, the dataset's other channels keep their initial weights. Without the option the file's channels
+are taken to be the dataset's. nnU-Net itself never takes over the segmentation layers.
+"""
+
+import argparse
+import json
+import os
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nnunet_ext.commands.table import aligned
+from nnunet_ext.networks.channels import modality_of
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from nnunet_ext.networks.interop import Import
+
+NESTED = ("state_dict", "model")  # where training scripts put the weights beside other things
+FEWEST = 0.1  # part of a file's tensors: fewer fit by chance, those of the segmentation layer for example
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's options."""
+    parser.add_argument("file", type=Path, metavar="FILE", help="MONAI's weights")
+    parser.add_argument("-tr", required=True, metavar="TRAINER", help="e.g. nnUNetTrainer_SwinUNETR_M")
+    parser.add_argument("-d", required=True, metavar="DATASET", help="number or name of a preprocessed dataset")
+    parser.add_argument("-p", default="nnUNetPlans", metavar="PLANS", help="default: nnUNetPlans")
+    parser.add_argument("-c", required=True, metavar="CONFIG", help="e.g. 3d_fullres")
+    parser.add_argument("-o", required=True, type=Path, metavar="OUT.pth", help="the checkpoint to write")
+    parser.add_argument("--channels", nargs="+", metavar="NAME", help="the file's modalities in their order")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Imports and prints the table."""
+    import torch
+
+    from nnunet_ext.networks.interop import import_monai
+
+    if not args.o.parent.is_dir():
+        raise ValueError(f"There is no folder {args.o.parent} to write {args.o.name} into; create it first.")
+    state = _read(args.file)
+    plans, dataset = _preprocessed(args.d, args.p)
+    channels = _channels(args.channels, dataset["channel_names"]) if args.channels else None
+    result = import_monai(_network(args.tr, plans, args.c, dataset), state, channels)
+    if len(result.matched) < FEWEST * len(state):
+        raise ValueError(
+            f"Only {len(result.matched)} of the {len(state)} tensors in {args.file} fit {args.tr}; choose the trainer "
+            f"of the file's family and size."
+        )
+    if args.channels and result.input_channels not in (None, len(args.channels)):
+        raise ValueError(
+            f"--channels names {len(args.channels)} modalities, but the network in {args.file} reads "
+            f"{result.input_channels} channels; name each of them."
+        )
+    torch.save({"network_weights": result.weights}, args.o)
+    print(_table(result, state))
+    return 0
+
+
+def _read(path: Path) -> dict[str, "Tensor"]:
+    """The tensors of a file by name."""
+    import numpy as np
+    import torch
+
+    # training scripts save their best score as a NumPy number, which runs nothing when it is read
+    rebuild = np.float64().__reduce__()[0]
+    numbers: list[Any] = [np.dtype, np.dtypes.Float32DType, np.dtypes.Float64DType]
+    numbers += [(rebuild, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+    try:
+        with torch.serialization.safe_globals(numbers):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path} is no file of weights that can be read safely ({_first_line(error)}).") from error
+    for key in NESTED:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    tensors = {k: v for k, v in content.items() if isinstance(v, torch.Tensor)} if isinstance(content, Mapping) else {}
+    if not tensors:
+        raise ValueError(f"{path} holds no state dict; save the network's state_dict() with torch.save.")
+    return tensors
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+
+
+def _preprocessed(dataset: str, plans: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The plans and dataset.json of a preprocessed dataset."""
+    root = os.environ.get("nnUNet_preprocessed")
+    if not root:
+        raise ValueError("nnUNet_preprocessed is not set; `nnunet_ext env` tells how to set it.")
+    found = sorted(Path(root).glob(f"Dataset{int(dataset):03d}_*" if dataset.isdecimal() else dataset))
+    if len(found) != 1:
+        raise ValueError(f"{root} holds {len(found)} datasets {dataset}, not one; preprocess it, or give its name.")
+    path = found[0] / f"{plans}.json"
+    if not path.is_file():
+        raise ValueError(f"There are no plans {path}; run nnUNetv2_plan_and_preprocess, or name others with -p.")
+    contents = (json.loads(p.read_text(encoding="utf-8")) for p in (path, found[0] / "dataset.json"))
+    return next(contents), next(contents)
+
+
+def _network(trainer: str, plans: dict[str, Any], configuration: str, dataset: dict[str, Any]) -> "nn.Module":
+    """The network that this trainer would train, initialised."""
+    from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    from nnunet_ext.trainers import trainer_class
+
+    try:
+        cls = trainer_class(trainer)
+    except AttributeError as error:
+        raise ValueError(f"{trainer} is none of this package's trainers; `nnunet_ext list` shows them.") from error
+    if configuration not in plans["configurations"]:
+        raise ValueError(
+            f"The plans have no configuration {configuration!r}, only {', '.join(plans['configurations'])}."
+        )
+    manager = PlansManager(plans)
+    planned = manager.get_configuration(configuration)
+    return cls.build_network_architecture(
+        manager,
+        planned,
+        determine_num_input_channels(manager, planned, dataset),
+        manager.get_label_manager(dataset).num_segmentation_heads,
+    )
+
+
+def _channels(names: Sequence[str], dataset: Mapping[str, str]) -> list[int | None]:
+    """For each of the dataset's channels, the place of its modality among ``names``."""
+    theirs = [_modality(name) for name in names]
+    ours = [_modality(dataset[str(i)]) for i in range(len(dataset))]
+    if len(set(theirs)) < len(theirs):
+        raise ValueError(f"--channels names a modality twice: {' '.join(names)}.")
+    if not set(theirs) & set(ours):
+        raise ValueError(f"None of --channels {' '.join(names)} is a channel here: {' '.join(dataset.values())}.")
+    return [theirs.index(m) if m in theirs else None for m in ours]
+
+
+def _modality(name: str) -> str:
+    return modality_of(name) or name.strip().lower()
+
+
+def _table(result: "Import", state: Mapping[str, "Tensor"]) -> str:
+    """One row for each kind with its number, below it one for each tensor that was not taken over."""
+    here = {name: _text(value.shape) for name, value in result.weights.items()}
+    kinds = {
+        "shape differs": {n: f"{here[n]}, in the file {_text(s)}" for n, s in result.shape_differs.items()},
+        "missing": {n: here[n] for n in result.missing},
+        "unused": {n: _text(state[n].shape) for n in result.unused},
+    }
+    rows = [["", "tensors", "shape"], ["matched", str(len(result.matched)), ""]]
+    for kind, tensors in kinds.items():
+        rows.append([kind, str(len(tensors)), ""])
+        rows += [["", name, shape] for name, shape in tensors.items()]
+    return aligned(rows)
+
+
+def _text(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape)) or "scalar"
