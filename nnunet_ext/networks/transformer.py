@@ -8,7 +8,7 @@ from dynamic_network_architectures.initialization.weight_init import InitWeights
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-MLP_RATIO = 4  # hidden width of the perceptron, in multiples of the block's
+MLP_RATIO = 4  # usual hidden width of the perceptron, in multiples of the block's
 INITIAL_STD = 0.02
 
 _initialize_convolution = InitWeights_He(1e-2)  # as nnU-Net's own networks
@@ -39,39 +39,39 @@ def split_heads(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
 class SelfAttention(nn.Module):
     """Attention of all tokens to all tokens, (B, N, C) -> (B, N, C)."""
 
-    def __init__(self, channels: int, heads: int) -> None:
+    def __init__(self, channels: int, heads: int, *, qkv_bias: bool = False) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(channels, 3 * channels, bias=False)
+        self.qkv = nn.Linear(channels, 3 * channels, bias=qkv_bias)
         self.proj = nn.Linear(channels, channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Mixes the tokens."""
-        mixed = scaled_dot_product_attention(*split_heads(self.qkv(x), self.heads))
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Mixes the tokens; ``mask``, broadcast to (B, heads, N, N), is true where one may look at another."""
+        mixed = scaled_dot_product_attention(*split_heads(self.qkv(x), self.heads), attn_mask=mask)
         return self.proj(mixed.transpose(1, 2).flatten(2))
 
 
 class Mlp(nn.Sequential):
-    """Two linear layers with GELU between them, on the last axis."""
+    """Two linear layers with an activation between them, on the last axis."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, ratio: int = MLP_RATIO, act: type[nn.Module] = nn.GELU) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(channels, MLP_RATIO * channels)
-        self.act = nn.GELU()
-        self.fc2 = nn.Linear(MLP_RATIO * channels, channels)
+        self.fc1 = nn.Linear(channels, ratio * channels)
+        self.act = act()
+        self.fc2 = nn.Linear(ratio * channels, channels)
 
 
 class TransformerBlock(nn.Module):
     """Attention and perceptron, each after a layer norm and beside a shortcut; channels are the last axis."""
 
-    def __init__(self, channels: int, attention: nn.Module) -> None:
+    def __init__(self, channels: int, attention: nn.Module, mlp: nn.Module | None = None) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(channels)
         self.attention = attention
         self.norm2 = nn.LayerNorm(channels)
-        self.mlp = Mlp(channels)
+        self.mlp = mlp or Mlp(channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """The same shape as ``x``."""
-        x = x + self.attention(self.norm1(x))
+    def forward(self, x: Tensor, *context: Tensor | None) -> Tensor:
+        """The same shape as ``x``; ``context`` is what else the attention reads."""
+        x = x + self.attention(self.norm1(x), *context)
         return x + self.mlp(self.norm2(x))
