@@ -43,6 +43,8 @@ class Conversion:
             if not good or (problems and not skip_bad):
                 print("Nothing was written." + (" --skip-bad converts the other cases." if good else ""))
                 return 1
+            if self.previous:
+                self._refuse_other_cases(self.previous.good(), set(good))
             test, splits = self._divide(good)
             if dry_run:
                 print(
@@ -58,7 +60,7 @@ class Conversion:
         record = Record.read(self.target)
         advice = OTHER.format(self.target)
         if record is None:
-            if self.target.exists() and any(self.target.iterdir()):
+            if self.target.exists() and any(path.suffix != ".tmp" for path in self.target.iterdir()):
                 raise ValueError(f"{self.target} was not made by this converter; {advice}")
             return None
         for option, value in self.options.as_json().items():
@@ -109,7 +111,6 @@ class Conversion:
                 self.record.reports[case.name] = report
         if self.previous:
             self.changed = {case.name for case in pending}
-            self._refuse_other_cases(self.previous.good(), self.record.good())
 
     def _divide(self, good: dict[str, Case]) -> tuple[set[str], list[Split]]:
         """Cases kept for testing, and the splits of the others; ValueError if other splits are in use."""
@@ -128,9 +129,10 @@ class Conversion:
         plan = [self._steps(case, "Ts" if name in test else "Tr") for name, case in good.items()]
         for step in (step for steps in plan for step in steps if step.case in self.changed):
             step.target.unlink(missing_ok=True)
-        for folder in {step.target.parent for steps in plan for step in steps}:
-            folder.mkdir(parents=True, exist_ok=True)
+        self.target.mkdir(parents=True, exist_ok=True)
         self.record.write(self.target)
+        for folder in {step.target.parent for steps in plan for step in steps}:
+            folder.mkdir(exist_ok=True)
         pending = [rest for steps in plan if (rest := [step for step in steps if not step.done()])]
         if not pending:
             return

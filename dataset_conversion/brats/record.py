@@ -35,7 +35,7 @@ class Report(NamedTuple):
 def fingerprint(case: Case) -> list[list[int]]:
     """Size, time of change (ns) and inode of each file: equal as long as nobody touches them."""
     files = (file for kind in sorted(case.files) for file in case.files[kind])
-    statuses = (file.stat() for file in files)
+    statuses = (file.stat() if file.exists() else file.lstat() for file in files)  # a dangling link is found later
     return [[status.st_size, status.st_mtime_ns, status.st_ino] for status in statuses]
 
 
