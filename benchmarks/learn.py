@@ -1,0 +1,166 @@
+"""Does every network learn? Each one overfits a single phantom with its own recipe, the untrained Dice beside it.
+
+    python benchmarks/learn.py [--networks NAME ...] [--out FILE.json]
+
+A network (size XS) sees one phantom of 64x64x64 voxels with all three regions, normalised as nnU-Net does, without
+augmentation, with nnU-Net's loss and deep supervision, for at most 300 optimiser steps; it has learned when the Dice
+of WT, TC and ET is at least 0.95 in the same step. 2D networks see the slices through the tumour as one batch. The
+schedule of the recipe runs over the 300 steps. Exit codes: 0 all have learned, 1 one has not, 2 bad arguments.
+"""
+
+import argparse
+import json
+import platform
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss
+from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
+from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
+from torch import Tensor, nn
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # dataset_conversion is run from the clone, not installed
+
+from dataset_conversion.brats.phantom import make_phantom  # noqa: E402 - needs the path above
+from nnunet_ext.networks import registry  # noqa: E402 - see above
+from nnunet_ext.networks.spec import NetworkSpec  # noqa: E402 - see above
+from nnunet_ext.networks.stock_plan import INPUT_CHANNELS, OUTPUT_CHANNELS, stock_plan  # noqa: E402 - see above
+from nnunet_ext.trainers.guard import FiniteLoss  # noqa: E402 - see above
+from nnunet_ext.trainers.recipe import Recipe  # noqa: E402 - see above
+
+EDGE = 64
+STAGES = 5  # nnU-Net's number for a patch of 64
+STEPS, CHECK_EVERY, GOAL = 300, 10, 0.95
+REGIONS = {"WT": (1, 2, 4), "TC": (1, 4), "ET": (4,)}
+SEED = 4
+
+
+@dataclass(frozen=True)
+class Learned:
+    """One network's result: Dice per region before training and at the last step."""
+
+    network: str
+    size: str
+    untrained: dict[str, float]
+    steps: int
+    trained: dict[str, float]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every region reached the goal."""
+        return min(self.trained.values()) >= GOAL
+
+
+def phantom(dims: int) -> tuple[Tensor, Tensor]:
+    """Normalised images (B, 4, ...) and regions (B, 3, ...) of one phantom; in 2D its slices with tumour are B."""
+    case = make_phantom((EDGE, EDGE, EDGE), SEED, 0)
+    images = case.images.astype(np.float32)
+    brain = images[0] > 0
+    for image in images:
+        image[brain] = (image[brain] - image[brain].mean()) / image[brain].std()
+    regions = np.stack([np.isin(case.labels, labels) for labels in REGIONS.values()])
+    assert regions.any((1, 2, 3)).all(), "the phantom lacks a region; choose another seed"
+    if dims == 3:
+        return torch.from_numpy(images)[None], torch.from_numpy(regions)[None]
+    slices = np.flatnonzero(regions[0].any((1, 2)))
+    return torch.from_numpy(images[:, slices]).transpose(0, 1), torch.from_numpy(regions[:, slices]).transpose(0, 1)
+
+
+def targets(regions: Tensor, plan: dict) -> list[Tensor]:
+    """The regions at the resolutions of deep supervision, by nearest neighbour as nnU-Net samples them."""
+    size, out = list(regions.shape[2:]), []
+    for stride in plan["strides"][:-1]:
+        size = [n // s for n, s in zip(size, stride, strict=True)]
+        out.append(nn.functional.interpolate(regions.float(), size, mode="nearest-exact"))
+    return out
+
+
+def dice(logits: Tensor, regions: Tensor) -> dict[str, float]:
+    """Dice of each region; the phantom has all three."""
+    predicted = logits > 0
+    axes = [0, *range(2, regions.ndim)]
+    both, total = (predicted & regions).sum(axes), predicted.sum(axes) + regions.sum(axes)
+    return dict(zip(REGIONS, (2 * both / total).tolist(), strict=True))
+
+
+def loss_for(n_outputs: int) -> nn.Module:
+    """nnU-Net's loss for regions with its weights for deep supervision."""
+    loss = DC_and_BCE_loss(
+        {}, {"batch_dice": False, "do_bg": True, "smooth": 1e-5}, dice_class=MemoryEfficientSoftDiceLoss
+    )
+    weights = np.array([0.5**i for i in range(n_outputs - 1)] + [0])
+    return FiniteLoss(DeepSupervisionWrapper(loss, weights / weights.sum()))
+
+
+def overfit(spec: NetworkSpec) -> Learned:
+    """Trains one network on the phantom."""
+    torch.manual_seed(SEED)
+    dims, size = max(spec.dimensions), spec.sizes[0]
+    plan = stock_plan(dims, STAGES)
+    images, regions = phantom(dims)
+    patch = images.shape[2:]
+    network = registry.build(
+        spec, INPUT_CHANNELS, OUTPUT_CHANNELS, plan, size=size, patch_size=patch, deep_supervision=True
+    )
+    network.apply(network.initialize)  # type: ignore[arg-type]  # static, as nnU-Net expects it
+    optimiser, schedule = Recipe.of(spec, epochs=STEPS).optimiser_for(network.parameters())
+    wanted, loss = targets(regions, plan), loss_for(STAGES - 1)
+    with torch.no_grad():
+        untrained = dice(network.eval()(images)[0], regions)
+    scores, step = untrained, 0
+    for step in tqdm(range(1, STEPS + 1), spec.name):
+        schedule.step(step - 1)
+        optimiser.zero_grad(set_to_none=True)
+        loss(network.train()(images), wanted).backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 12)
+        optimiser.step()
+        if step % CHECK_EVERY == 0:
+            with torch.no_grad():
+                scores = dice(network.eval()(images)[0], regions)
+            if min(scores.values()) >= GOAL:
+                break
+    return Learned(spec.name, size, untrained, step, scores)
+
+
+def markdown(results: list[dict]) -> str:
+    """The table for the documents."""
+    lines = ["| network | size | untrained WT / TC / ET | steps | trained WT / TC / ET |", "|---|---|---|---:|---|"]
+    for r in results:
+        scores = [" / ".join(f"{r[k][region]:.3f}" for region in REGIONS) for k in ("untrained", "trained")]
+        lines.append(f"| {r['network']} | {r['size']} | {scores[0]} | {r['steps']} | {scores[1]} |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = [spec.name for spec in registry.specs()]
+    parser.add_argument("--networks", nargs="+", default=names, choices=names, metavar="NAME", help="default: all")
+    parser.add_argument("--out", type=Path, help="JSON file; results of other networks in it are kept")
+    args = parser.parse_args()
+    results = json.loads(args.out.read_text())["results"] if args.out and args.out.exists() else []
+    failed = False
+    for spec in (s for s in registry.specs() if s.name in args.networks):
+        learned = overfit(spec)
+        failed |= not learned.passed
+        results = [r for r in results if r["network"] != spec.name] + [asdict(learned)]
+        results.sort(key=lambda r: names.index(r["network"]))
+        if args.out:
+            record = {
+                "command": "make learn",
+                "versions": {"python": platform.python_version(), "torch": torch.__version__},
+                "hardware": f"{torch.get_num_threads()} threads, {platform.machine()} CPU",
+                "results": results,
+            }
+            args.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print(markdown(results))
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
