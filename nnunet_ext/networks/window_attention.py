@@ -42,12 +42,16 @@ def departition(windows: Tensor, window: Sequence[int], size: Sequence[int]) -> 
     return x.permute(order).reshape(-1, *size, windows.shape[-1])
 
 
+def places(axis: int, size: Sequence[int], device: torch.device) -> Tensor:
+    """Positions along one axis, broadcast over a map of ``size`` (Z, Y, X)."""
+    return torch.arange(size[axis], device=device).reshape([-1 if a == axis else 1 for a in range(len(size))])
+
+
 def relative_index(window: Sequence[int], device: torch.device) -> Tensor:
     """(N, N): which row of the bias table belongs to the offset between two tokens of a full window."""
     index = torch.zeros((), dtype=torch.long, device=device)
     for axis, size in enumerate(window):
-        place = torch.arange(size, device=device).reshape([-1 if a == axis else 1 for a in range(len(window))])
-        place = place.expand(*window).flatten()
+        place = places(axis, window, device).expand(*window).flatten()
         index = index * (2 * size - 1) + (place[:, None] - place[None, :] + size - 1)
     return index
 
@@ -56,7 +60,7 @@ def shifted_regions(size: Sequence[int], window: Sequence[int], shift: Sequence[
     """(W, N): tokens of one window attend to each other where their numbers agree, for a map rolled by ``-shift``."""
     region = torch.zeros((), dtype=torch.long, device=device)
     for axis, (length, width, step) in enumerate(zip(size, window, shift, strict=True)):
-        place = torch.arange(length, device=device).reshape([-1 if a == axis else 1 for a in range(len(size))])
+        place = places(axis, size, device)
         region = region * 3 + (place >= length - width).long() + (place >= length - step).long()
     return partition(region[None, ..., None], window).squeeze(-1)
 
