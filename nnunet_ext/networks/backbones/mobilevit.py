@@ -4,7 +4,7 @@ Also the fusion of MobileViTv3 (Wadekar and Chaurasia 2022, arXiv:2209.15159).
 
 Differences: written for 2D and 3D; normalisation and the convolutions' activation come from the plan; the transformer
 is as wide as the stage; a stage is entered by a strided convolution instead of an inverted residual, which in 3D would
-expand its channels at eight times the voxels; no dropout.
+expand its channels at eight times the voxels; no attention at full resolution; no dropout.
 
 A patch of p voxels along an axis splits the map into p^3 interleaved ones, and each of them attends within itself.
 The patch of each axis is chosen from the map at hand, so that at least two tokens are left wherever the map has two
@@ -130,7 +130,7 @@ class MobileViTBlock(nn.Module):
 
 
 class MobileViTStage(nn.Sequential):
-    """A strided convolution and a MobileViT block; its options are passed on."""
+    """A strided convolution and, from stage 2 on, a MobileViT block; the options are the block's."""
 
     def __init__(
         self,
@@ -145,4 +145,7 @@ class MobileViTStage(nn.Sequential):
         super().__init__()
         topology, kernel = plan.topology, plan.kernel_size
         self.down = ConvNormAct(topology, in_channels, out_channels, kernel, stride=plan.stride)
-        self.block = MobileViTBlock(topology, out_channels, kernel, dim=out_channels, depth=depth, patch=patch, v3=v3)
+        if plan.index > 0:
+            self.block = MobileViTBlock(
+                topology, out_channels, kernel, dim=out_channels, depth=depth, patch=patch, v3=v3
+            )
