@@ -3,6 +3,7 @@ import torch
 from monai.networks import nets
 
 from nnunet_ext.networks import registry, window_attention
+from nnunet_ext.networks.interop import import_monai
 from nnunet_ext.networks.swin_unetr import PatchMerging, SwinUNETR
 from nnunet_ext.networks.window_attention import RecomputedAttention, attend, departition, partition, shifted_regions
 from tests.networks import monai, plans
@@ -18,6 +19,20 @@ def test_with_monais_weights_it_gives_monais_output(dims, batch, oracle_record):
     for size in ((64, 64, 32), (32, 96, 32)):
         found = monai.outputs(ours, oracle, size[:dims], batch)
         oracle_record("SwinUNETR", "monai SwinUNETR", f"whole network, {size[:dims]}", *found, monai.TOLERANCE)
+
+
+def test_a_plan_with_fewer_stages_takes_monais_upper_levels():
+    oracle = nets.SwinUNETR(monai.CHANNELS, monai.CLASSES, feature_size=12, spatial_dims=2)
+    ours = SwinUNETR(monai.CHANNELS, monai.CLASSES, monai.topology(2, 5), width=12)
+    imported = import_monai(ours, oracle.state_dict())
+    assert set(imported.shape_differs) == {f"encoder.skips.4.conv{i}.conv.weight" for i in (1, 2)}
+    assert {name.split(".")[0] for name in imported.unused} == {"swinViT", "encoder4", "decoder5"}
+    assert torch.equal(
+        imported.weights["decoder.stages.0.conv1.conv.weight"], oracle.decoder4.conv_block.conv1.conv.weight
+    )
+    assert torch.equal(
+        imported.weights["encoder.stages.2.merging.norm.bias"], oracle.swinViT.layers3[0].downsample.norm.bias
+    )
 
 
 def test_it_has_the_parameters_of_monais():
