@@ -1,6 +1,6 @@
 """Depthwise convolution with large kernels, directly or by FFT.
 
-On a CPU torch's direct form needs seconds to train a 13x13x13 kernel (``benchmarks/results/depthwise.md``), and its
+On a CPU torch's direct form needs seconds to train a 13x13x13 kernel (``benchmarks/results/depthwise_cpu.md``), and its
 CUDA form is one thread per voxel; by FFT the cost does not depend on the kernel.
 """
 
