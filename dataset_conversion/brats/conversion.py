@@ -16,6 +16,7 @@ from dataset_conversion.brats.discovery import Case, Tree
 from dataset_conversion.brats.record import Problem, Record, Report, fingerprint
 from dataset_conversion.brats.splits import FOLDS, Split, choose_test, make_splits
 from dataset_conversion.brats.steps import Step, steps_of
+from dataset_conversion.brats.work import Auditor, Writer
 from dataset_conversion.brats.workers import Workers
 
 OTHER = "remove {} to make it anew, or choose another --dataset-id."
@@ -104,8 +105,6 @@ class Conversion:
             else:
                 pending.append(case)
         if pending:
-            from dataset_conversion.brats.work import Auditor  # late: a finished dataset needs no NumPy
-
             reports = self.workers.map(Auditor(self.tree.edition, self.tree.kinds), pending, "audit")
             for case, report in zip(pending, reports, strict=True):
                 self.record.reports[case.name] = report
@@ -136,8 +135,6 @@ class Conversion:
         pending = [rest for steps in plan if (rest := [step for step in steps if not step.done()])]
         if not pending:
             return
-        from dataset_conversion.brats.work import Writer  # late: a finished dataset needs no NumPy
-
         writer = Writer(self.tree.edition, self.options.clip_percentiles, link)
         linked = list(self.workers.map(writer, pending, "write"))
         if link and not all(linked):

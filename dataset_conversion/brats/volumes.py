@@ -1,20 +1,28 @@
 """NIfTI volumes: read whole and checked to the last byte, changed without touching their geometry."""
 
 import gzip
+import math
 import zlib
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
 from dataset_conversion.brats.discovery import ending_of
 from dataset_conversion.brats.files import write_whole
 
-GZIP_LEVEL = 6
+CODEC = import_module("isal.isal_zlib" if find_spec("isal") else "zlib")
+"""ISA-L is at least twice as fast as zlib, where it is installed; both verify the checksum."""
+GZIP_MAGIC = b"\x1f\x8b"
+GZIP_LEVEL = 1
+GZIP_FORMAT = 31  # as zlib's "window bits"
+LARGEST_BUFFER = 2**28  # bytes to begin with: the end of a damaged file may state anything
 
 
 class VolumeError(Exception):
@@ -55,15 +63,24 @@ def unpack(data: bytes, path: Path) -> bytes:
         VolumeError: if the data are damaged or not what the name says.
     """
     if ending_of(path) == ".nii":
-        if data.startswith(b"\x1f\x8b"):
+        if data.startswith(GZIP_MAGIC):
             raise VolumeError("is compressed, against its name", "rename it to .nii.gz")
         return data
+    if not data.startswith(GZIP_MAGIC):
+        raise VolumeError("is no gzip data, against its name", "download it again, or rename it if it is a .nii file")
     try:
-        return gzip.decompress(data)
-    except gzip.BadGzipFile as error:
-        raise VolumeError(f"is damaged or not gzip data ({error})", "download or copy it again") from error
-    except (EOFError, zlib.error) as error:
-        raise VolumeError("is damaged: its compressed data end early or are wrong", "download it again") from error
+        return _decompress(data)
+    except (CODEC.error, zlib.error, EOFError, gzip.BadGzipFile) as error:
+        raise VolumeError(f"is damaged ({error})", "download or copy it again") from error
+
+
+def _decompress(data: bytes) -> bytes:
+    """Decompress gzip data into one buffer of the size that their end states: growing it costs more than inflating."""
+    stated = int.from_bytes(data[-4:], "little")
+    raw = CODEC.decompress(
+        data, GZIP_FORMAT, min(stated + 1, LARGEST_BUFFER)
+    )  # + 1: ISA-L sees the end without growing
+    return bytes(raw) if len(raw) == stated else gzip.decompress(data)  # several members: each states its own size
 
 
 def decode(raw: bytes) -> Volume:
@@ -73,17 +90,19 @@ def decode(raw: bytes) -> Volume:
         VolumeError: if it is no NIfTI-1 file of real numbers or its data are short.
     """
     try:
-        image = nib.Nifti1Image.from_bytes(raw)
-        if image.get_data_dtype().kind not in "iuf":
-            kind = image.get_data_dtype()
-            raise VolumeError(f"has voxels of the type {kind}, which are no real numbers", "export it as a grey image")
-        values = np.asanyarray(image.dataobj)
-    except (ImageFileError, HeaderDataError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        header = nib.Nifti1Header(raw[: nib.Nifti1Header.sizeof_hdr])
+        shape, dtype = header.get_data_shape(), header.get_data_dtype()
+        if dtype.kind not in "iuf":
+            raise VolumeError(f"has voxels of the type {dtype}, which are no real numbers", "export it as a grey image")
+        start, count = int(header.get_data_offset()), math.prod(shape)
+        values = np.frombuffer(raw, dtype, count, start).reshape(shape, order="F")  # no copy
+        slope, offset = header.get_slope_inter()
+    except (HeaderDataError, WrapStructError, ValueError) as error:
+        reason = str(error).splitlines()[0]
         raise VolumeError(f"is no whole NIfTI-1 file ({reason})", "download it or export it again") from error
-    if values.dtype != image.get_data_dtype():  # the header scales them; double precision would only cost memory
-        values = values.astype(np.float32)
-    return Volume(values, image.affine, image.header)
+    if (slope or 1, offset or 0) != (1, 0):
+        values = (values * slope + offset).astype(np.float32)
+    return Volume(values, header.get_best_affine(), header)
 
 
 def read_volume(path: Path) -> Volume:
@@ -94,7 +113,7 @@ def read_volume(path: Path) -> Volume:
 def pack(raw: bytes, target: Path) -> None:
     """Write an uncompressed file as the name ``target`` asks, whole or not at all, without a time stamp."""
     compressed = ending_of(target) == ".nii.gz"
-    write_whole(target, gzip.compress(raw, GZIP_LEVEL, mtime=0) if compressed else raw)
+    write_whole(target, CODEC.compress(raw, GZIP_LEVEL, GZIP_FORMAT) if compressed else raw)
 
 
 def write_values(values: NDArray[Any], header: Any, target: Path) -> None:
@@ -105,11 +124,14 @@ def write_values(values: NDArray[Any], header: Any, target: Path) -> None:
 
 
 def relabel(source: Path, target: Path, labels: dict[int, int]) -> None:
-    """Write the label map ``source`` with each label replaced, as 8-bit numbers, geometry kept."""
+    """Write the label map ``source`` with each label (0-255) replaced, as 8-bit numbers, geometry kept."""
     volume = read_volume(source)
-    table = np.zeros(256, np.uint8)
-    table[list(labels)] = list(labels.values())
-    write_values(table[volume.values.astype(np.uint8)], volume.header, target)
+    before = volume.values.astype(np.uint8)
+    after = before.copy(order="K")
+    for old, new in labels.items():
+        if old != new:
+            after[before == old] = new
+    write_values(after, volume.header, target)
 
 
 def recompress(source: Path, target: Path) -> None:

@@ -1,49 +1,58 @@
-"""What worker processes do with one case: audit it, write its files. NumPy and nibabel are loaded with this module."""
+"""What worker processes do with one case: audit it, write its files.
+
+They are objects and not functions because they are sent to other processes with their settings. The modules that need
+NumPy and nibabel are loaded there and not here: the process that only starts the workers need not wait for them.
+"""
 
 from dataclasses import dataclass
 
-from dataset_conversion.brats.audit import audit_case
 from dataset_conversion.brats.discovery import Case
 from dataset_conversion.brats.editions import Edition
 from dataset_conversion.brats.files import link_or_copy
 from dataset_conversion.brats.record import Report
 from dataset_conversion.brats.steps import Step
-from dataset_conversion.brats.volumes import clip, recompress, relabel
 
 
 @dataclass(frozen=True)
 class Auditor:
-    """Calls :func:`audit_case`; an object and not a closure, because it is sent to other processes."""
+    """Audits cases of ``edition`` that have one file of each of ``kinds``."""
 
     edition: Edition
     kinds: tuple[str, ...]
 
     def __call__(self, case: Case) -> Report:
-        """Audit ``case``, which has each kind of file once."""
+        """Audit ``case``."""
+        from dataset_conversion.brats.audit import audit_case
+
         return audit_case(case, self.kinds, self.edition)
 
 
 @dataclass(frozen=True)
 class Writer:
-    """Does the steps of a case; ``link`` is false where copies are asked for."""
+    """Does the steps of cases; ``link`` is false where copies are asked for."""
 
     edition: Edition
     clip_percentiles: tuple[float, float] | None
     link: bool
 
     def __call__(self, steps: list[Step]) -> bool:
-        """Do ``steps`` and say whether all links are links: false if one had to be a copy."""
+        """Do the ``steps`` of a case and say whether all links are links: false if one had to be a copy."""
         return all([self._do(step) for step in steps])
 
     def _do(self, step: Step) -> bool:
         if step.action == "link":
             return link_or_copy(step.source, step.target, self.link)
+        self._rewrite(step)
+        return True
+
+    def _rewrite(self, step: Step) -> None:
+        from dataset_conversion.brats import volumes
+
         if step.action == "recompress":
-            recompress(step.source, step.target)
+            volumes.recompress(step.source, step.target)
         elif step.action == "relabel":
-            relabel(step.source, step.target, self.edition.labels)
+            volumes.relabel(step.source, step.target, self.edition.labels)
         else:
             assert step.action == "clip", step
             assert self.clip_percentiles is not None
-            clip(step.source, step.target, *self.clip_percentiles)
-        return True
+            volumes.clip(step.source, step.target, *self.clip_percentiles)

@@ -148,10 +148,10 @@ BROKEN = {
     "NaN as label": Broken(
         edited("seg", with_voxel(np.nan, np.float32)), "seg.nii.gz", "no whole numbers, such as nan", "interpolation"
     ),
-    "truncated": Broken(rewritten("t1", lambda data: data[:-200]), "t1.nii.gz", "end early", "download it again"),
+    "truncated": Broken(rewritten("t1", lambda data: data[:-200]), "t1.nii.gz", "is damaged (", "download"),
     "flipped bit": Broken(rewritten("flair", broken_checksum), "flair.nii.gz", "is damaged", "download"),
-    "no gzip": Broken(rewritten("t2", lambda _: b"<html>404</html>"), "t2.nii.gz", "not gzip", "download"),
-    "not compressed": Broken(rewritten("t2", gzip.decompress), "t2.nii.gz", "not gzip", "download"),
+    "no gzip": Broken(rewritten("t2", lambda _: b"<html>404</html>"), "t2.nii.gz", "no gzip data", "download"),
+    "not compressed": Broken(rewritten("t2", gzip.decompress), "t2.nii.gz", "no gzip data", "rename it"),
     "no NIfTI": Broken(rewritten("t2", lambda _: gzip.compress(b"x" * 999)), "t2.nii.gz", "no whole NIfTI", "download"),
     "data short": Broken(
         rewritten("t2", lambda data: gzip.compress(gzip.decompress(data)[:900])), "t2.nii.gz", "no whole NIfTI", "down"

@@ -24,8 +24,8 @@ def test_a_complete_dataset_is_neither_decoded_nor_written(
     source = tree()
     assert convert(source) == 0
     before = {path: path.stat().st_mtime_ns for path in (raw / DATASET).rglob("*") if path.name != "conversion.json"}
-    for name in ("audit_case", "relabel", "recompress", "clip", "link_or_copy"):
-        monkeypatch.setattr(work, name, refuse)
+    for worker in (work.Auditor, work.Writer):
+        monkeypatch.setattr(worker, "__call__", refuse)
     assert convert(source) == 0
     assert "is complete" in capsys.readouterr().out
     after = {path: path.stat().st_mtime_ns for path in (raw / DATASET).rglob("*") if path.name != "conversion.json"}

@@ -51,7 +51,7 @@ def test_what_is_no_prediction_is_listed_and_nothing_written(predictions: Any, t
     assert main([str(folder), str(tmp_path / "out")]) == 1
     output = capsys.readouterr().out
     assert "Brats18_P01_1_1.nii.gz has the label 4, expected only 0, 1, 2, 3" in output
-    assert "Brats18_P02_2_1.nii.gz is damaged or not gzip data" in output
+    assert "Brats18_P02_2_1.nii.gz is no gzip data" in output
     assert "Nothing was written." in output
     assert not (tmp_path / "out").exists()
 
