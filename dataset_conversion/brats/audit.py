@@ -113,7 +113,7 @@ class _Auditor:
             for text in _differences(geometry, self.first):
                 yield Problem(text, "register or resample it to the others, or download the case again")
             if kind == SEGMENTATION:
-                self.voxels = _count_labels(volume.values, self.edition)
+                self.voxels = _count_labels(volume.labels(), self.edition)
             else:
                 yield from _check_image(volume.values)
         except VolumeError as error:

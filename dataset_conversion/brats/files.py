@@ -22,7 +22,7 @@ def replacing(target: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_whole(target: Path, data: bytes) -> None:
+def write_whole(target: Path, data: bytes | bytearray) -> None:
     """Write ``data`` to ``target``: all of it or nothing."""
     with replacing(target) as temporary:
         temporary.write_bytes(data)

@@ -34,11 +34,28 @@ class VolumeError(Exception):
 
 
 class Volume(NamedTuple):
-    """``values`` in the file's axis order (x, y, z) and own type, ``affine`` (4, 4) voxel -> mm, NIfTI ``header``."""
+    """A decoded volume in the file's axis order (x, y, z).
+
+    Attributes:
+        values: what the voxels mean.
+        stored: what the file holds of them, in its own type: the same array, unless the header scales the voxels.
+        header: the NIfTI header.
+    """
 
     values: NDArray[Any]
-    affine: NDArray[np.float64]
+    stored: NDArray[Any]
     header: Any
+
+    @property
+    def affine(self) -> NDArray[np.float64]:
+        """Voxel index -> mm, (4, 4)."""
+        return np.asarray(self.header.get_best_affine())
+
+    def labels(self) -> NDArray[Any]:
+        """The voxels of a label map; VolumeError if its header scales them, which blurs whole numbers."""
+        if self.values is not self.stored:
+            raise VolumeError("has voxels that its header scales", "export it without scl_slope and scl_inter")
+        return self.values
 
 
 def read_bytes(path: Path) -> bytes:
@@ -77,32 +94,33 @@ def unpack(data: bytes, path: Path) -> bytes:
 def _decompress(data: bytes) -> bytes:
     """Decompress gzip data into one buffer of the size that their end states: growing it costs more than inflating."""
     stated = int.from_bytes(data[-4:], "little")
-    raw = CODEC.decompress(
-        data, GZIP_FORMAT, min(stated + 1, LARGEST_BUFFER)
-    )  # + 1: ISA-L sees the end without growing
-    return bytes(raw) if len(raw) == stated else gzip.decompress(data)  # several members: each states its own size
+    buffer = min(stated + 1, LARGEST_BUFFER)  # one more, for ISA-L to see the end without growing the buffer
+    raw: bytes = CODEC.decompress(data, GZIP_FORMAT, buffer)
+    return raw if len(raw) == stated else gzip.decompress(data)  # several members: each states its own size
 
 
-def decode(raw: bytes) -> Volume:
-    """Decode an uncompressed NIfTI file; voxels keep their type, unless the header scales them (then float32).
+def decode(raw: bytes | bytearray) -> Volume:
+    """Decode an uncompressed NIfTI file without copying its voxels; scaled ones are given as float32 as well.
 
     Raises:
         VolumeError: if it is no NIfTI-1 file of real numbers or its data are short.
     """
     try:
-        header = nib.Nifti1Header(raw[: nib.Nifti1Header.sizeof_hdr])
+        header = nib.Nifti1Header(bytes(raw[: nib.Nifti1Header.sizeof_hdr]))
         shape, dtype = header.get_data_shape(), header.get_data_dtype()
         if dtype.kind not in "iuf":
             raise VolumeError(f"has voxels of the type {dtype}, which are no real numbers", "export it as a grey image")
         start, count = int(header.get_data_offset()), math.prod(shape)
-        values = np.frombuffer(raw, dtype, count, start).reshape(shape, order="F")  # no copy
+        stored = np.frombuffer(raw, dtype, count, start).reshape(shape, order="F")
         slope, offset = header.get_slope_inter()
     except (HeaderDataError, WrapStructError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise VolumeError(f"is no whole NIfTI-1 file ({reason})", "download it or export it again") from error
-    if (slope or 1, offset or 0) != (1, 0):
-        values = (values * slope + offset).astype(np.float32)
-    return Volume(values, header.get_best_affine(), header)
+    if slope is None or (slope, offset) == (1, 0):
+        return Volume(stored, stored, header)
+    if slope < 0:
+        raise VolumeError("has a negative scale in its header", "export it again")
+    return Volume((stored * slope + offset).astype(np.float32), stored, header)
 
 
 def read_volume(path: Path) -> Volume:
@@ -110,28 +128,24 @@ def read_volume(path: Path) -> Volume:
     return decode(unpack(read_bytes(path), path))
 
 
-def pack(raw: bytes, target: Path) -> None:
+def pack(raw: bytes | bytearray, target: Path) -> None:
     """Write an uncompressed file as the name ``target`` asks, whole or not at all, without a time stamp."""
     compressed = ending_of(target) == ".nii.gz"
     write_whole(target, CODEC.compress(raw, GZIP_LEVEL, GZIP_FORMAT) if compressed else raw)
 
 
-def write_values(values: NDArray[Any], header: Any, target: Path) -> None:
-    """Write ``values`` (x, y, z) with the geometry and all else of ``header`` but its data type and scaling."""
-    image = nib.Nifti1Image(values, None, header)  # without an affine nibabel leaves qform and sform as they are
-    image.header.set_data_dtype(values.dtype)
-    pack(image.to_bytes(), target)
-
-
 def relabel(source: Path, target: Path, labels: dict[int, int]) -> None:
-    """Write the label map ``source`` with each label (0-255) replaced, as 8-bit numbers, geometry kept."""
-    volume = read_volume(source)
-    before = volume.values.astype(np.uint8)
-    after = before.copy(order="K")
-    for old, new in labels.items():
-        if old != new:
-            after[before == old] = new
-    write_values(after, volume.header, target)
+    """Write the label map ``source`` with each label replaced; not a byte of the header changes.
+
+    Raises:
+        VolumeError: see :func:`unpack`, :func:`decode` and :meth:`Volume.labels`.
+    """
+    raw = bytearray(unpack(read_bytes(source), source))
+    voxels = decode(raw).labels()
+    masks = {new: voxels == old for old, new in labels.items() if old != new}  # all, before the first is written
+    for new, mask in masks.items():
+        voxels[mask] = new
+    pack(raw, target)
 
 
 def recompress(source: Path, target: Path) -> None:
@@ -145,10 +159,10 @@ def clip(source: Path, target: Path, low: float, high: float) -> None:
     A percentile is a value that occurs in the image (the inverse of the empirical distribution function), so that
     integers stay integers.
     """
-    values, _, header = read_volume(source)
-    values = values.copy()
-    brain = values != 0
-    inside = values[brain]
+    raw = bytearray(unpack(read_bytes(source), source))
+    volume = decode(raw)
+    brain = volume.values != 0
+    inside = volume.stored[brain]
     limits = np.percentile(inside, [low, high], method="inverted_cdf")
-    values[brain] = np.clip(inside, *limits)
-    write_values(values, header, target)
+    volume.stored[brain] = np.clip(inside, *limits)
+    pack(raw, target)

@@ -57,7 +57,7 @@ def _edition_of_names(files: list[Path]) -> Edition:
 def _problem(file: Path, edition: Edition) -> str:
     """Say why ``file`` is no segmentation with our labels; nothing if it is one."""
     try:
-        values = read_volume(file).values
+        values = read_volume(file).labels()
     except VolumeError as error:
         return f"{error.text}; {error.remedy}"
     ours = sorted(edition.labels.values())

@@ -148,6 +148,12 @@ BROKEN = {
     "NaN as label": Broken(
         edited("seg", with_voxel(np.nan, np.float32)), "seg.nii.gz", "no whole numbers, such as nan", "interpolation"
     ),
+    "scaled labels": Broken(
+        rewritten("seg", header_bytes(112, np.float32(0.5).tobytes())), "seg.nii.gz", "its header scales", "scl_slope"
+    ),
+    "scale upside down": Broken(
+        rewritten("t2", header_bytes(112, np.float32(-1).tobytes())), "t2.nii.gz", "negative scale", "export it again"
+    ),
     "truncated": Broken(rewritten("t1", lambda data: data[:-200]), "t1.nii.gz", "is damaged (", "download"),
     "flipped bit": Broken(rewritten("flair", broken_checksum), "flair.nii.gz", "is damaged", "download"),
     "no gzip": Broken(rewritten("t2", lambda _: b"<html>404</html>"), "t2.nii.gz", "no gzip data", "download"),

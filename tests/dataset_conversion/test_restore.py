@@ -41,7 +41,7 @@ def test_labels_come_back_to_the_bit(edition: str, told: str, predictions: Any, 
         np.testing.assert_array_equal(voxels(tmp_path / "out" / name), voxels(original))
         assert before.header["sform_code"] == after.header["sform_code"]
         np.testing.assert_array_equal(before.affine, after.affine)
-        assert after.header.get_data_dtype() == np.uint8
+        assert before.header.get_data_dtype() == after.header.get_data_dtype()
 
 
 def test_what_is_no_prediction_is_listed_and_nothing_written(predictions: Any, tmp_path: Path, capsys: Any) -> None:
