@@ -7,7 +7,7 @@ serves every family.
 Shape letters: B batch, C channels, Z Y X axes of the volume (Y X in 2D).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -106,6 +106,7 @@ class BranchEncoder(nn.Module):
 
     def _describe(self, topology: Topology, width: int) -> None:
         """Sets what dynamic-network-architectures' decoder reads from an encoder."""
+        self.topology = topology
         self.output_channels = topology.widths(width)
         self.strides = [list(s) for s in topology.strides]
         self.kernel_sizes = [list(k) for k in topology.kernel_sizes]
@@ -121,15 +122,21 @@ class BranchEncoder(nn.Module):
         selected = [x.index_select(1, i) for i in indices]
         return [torch.cat((s, further), 1) for s in selected] if further.shape[1] else selected
 
+    def branch_maps(self, x: Tensor) -> Iterator[list[Tensor]]:
+        """For every stage before the fusion the maps of all branches."""
+        maps = self.branch_inputs(x) if len(self.branches) else []
+        for k in range(len(self.fusions)):
+            maps = [cast(nn.ModuleList, branch)[k](m) for branch, m in zip(self.branches, maps, strict=True)]
+            yield maps
+
+    def fuse(self, stage: int, maps: list[Tensor]) -> Tensor:
+        """The skip of a stage, counted from 0, from the maps of all branches."""
+        return self.fusions[stage](torch.cat(maps, 1))
+
     def forward(self, x: Tensor) -> list[Tensor]:
         """(B, C, Z, Y, X) -> one map per stage, high to low resolution."""
-        skips = []
-        if len(self.branches):
-            maps = self.branch_inputs(x)
-            for k, fuse in enumerate(self.fusions):
-                maps = [cast(nn.ModuleList, branch)[k](m) for branch, m in zip(self.branches, maps, strict=True)]
-                skips.append(fuse(torch.cat(maps, 1)))
-            x = skips[-1]
+        skips = [self.fuse(stage, maps) for stage, maps in enumerate(self.branch_maps(x))]
+        x = skips[-1] if skips else x
         for stage in self.trunk:
             x = stage(x)
             skips.append(x)

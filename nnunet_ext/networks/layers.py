@@ -1,10 +1,16 @@
-"""The convolution that all backbones share."""
+"""The convolutions that all backbones share."""
 
 from collections.abc import Sequence
 
 from torch import nn
 
+from nnunet_ext.networks.norm import overwrite_input
 from nnunet_ext.networks.topology import Topology
+
+
+def enlarged(kernel_size: Sequence[int], size: int) -> tuple[int, ...]:
+    """A kernel of ``size`` on every axis that the plan's kernel looks across, of 1 on the others."""
+    return tuple(size if k > 1 else 1 for k in kernel_size)
 
 
 def convolution(
@@ -18,7 +24,10 @@ def convolution(
     groups: int = 1,
     bias: bool = False,
 ) -> nn.Module:
-    """A convolution whose output has the input's size divided by the stride; kernels are odd on every axis."""
+    """A convolution whose output has the input's size divided by the stride.
+
+    Kernels are odd on every axis, or equal to the stride, which divides the input.
+    """
     kernel = (kernel_size,) * topology.dims if isinstance(kernel_size, int) else tuple(kernel_size)
     step = (stride,) * topology.dims if isinstance(stride, int) else tuple(stride)
     # an axis that the plan does not look across (kernel 1) has nothing to dilate
@@ -55,6 +64,6 @@ class ConvNormAct(nn.Sequential):
             groups=groups,
             bias=topology.conv_bias,
         )
-        self.norm = topology.norm(out_channels)
+        self.norm = overwrite_input(topology.norm(out_channels))
         if act:
             self.act = topology.act()

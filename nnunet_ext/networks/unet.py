@@ -1,13 +1,16 @@
 """U-Net of a branch encoder and the decoder of dynamic-network-architectures."""
 
-from collections.abc import Sequence
+from copy import copy
+from typing import Any
 
+from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
 from dynamic_network_architectures.building_blocks.unet_decoder import UNetDecoder
 from dynamic_network_architectures.initialization.weight_init import InitWeights_He
 from torch import Tensor, nn
 
-from nnunet_ext.networks.encoder import FUSION_STAGE, BranchEncoder
-from nnunet_ext.networks.spec import Branch, Stage
+from nnunet_ext.networks.encoder import BranchEncoder
+from nnunet_ext.networks.layers import ConvNormAct
+from nnunet_ext.networks.norm import overwrite_input
 from nnunet_ext.networks.topology import Topology
 
 
@@ -17,6 +20,28 @@ class Decoder(UNetDecoder):
     def __init__(self, encoder: nn.Module, num_classes: int, depth: int, deep_supervision: bool) -> None:
         super().__init__(encoder, num_classes, depth, deep_supervision)
         del self.encoder
+        for block in self.modules():
+            if isinstance(block, ConvDropoutNormReLU):
+                overwrite_input(block.norm)
+
+
+class NarrowDecoder(Decoder):
+    """A decoder held at the width of the first stage: every skip beyond the first is brought to it beforehand.
+
+    The decoder's convolutions are most of a light network's cost (Rahman et al. 2025, EffiDec3D, CVPR).
+    """
+
+    def __init__(self, encoder: BranchEncoder, num_classes: int, depth: int, deep_supervision: bool) -> None:
+        width, *deeper = encoder.output_channels
+        narrow = copy(encoder)
+        narrow.output_channels = [width] * len(encoder.output_channels)
+        super().__init__(narrow, num_classes, depth, deep_supervision)
+        self.reductions = nn.ModuleList(ConvNormAct(encoder.topology, channels, width) for channels in deeper)
+
+    def forward(self, skips: list[Tensor]) -> Tensor | list[Tensor]:
+        """Logits from one map per stage, high to low resolution."""
+        first, *deeper = skips
+        return super().forward([first, *(r(x) for r, x in zip(self.reductions, deeper, strict=True))])
 
 
 class BranchUNet(nn.Module):
@@ -31,11 +56,13 @@ class BranchUNet(nn.Module):
         topology: the plan.
         width: channels of the first stage of one branch.
         decoder_depth: convolutions per decoder stage.
+        narrow_decoder: whether the whole decoder has the width of the first stage; see :class:`NarrowDecoder`.
         deep_supervision: whether forward gives the list; may be changed at ``decoder.deep_supervision``.
-        branches, trunk, fusion_stage, image_channels: see :class:`BranchEncoder`.
+        encoder_options: branches, trunk, fusion_stage, image_channels; see :class:`BranchEncoder`.
     """
 
     initialize = staticmethod(InitWeights_He(1e-2))  # as nnU-Net's own networks
+    encoder_class: type[BranchEncoder] = BranchEncoder
 
     def __init__(
         self,
@@ -44,24 +71,15 @@ class BranchUNet(nn.Module):
         topology: Topology,
         *,
         width: int,
-        trunk: Sequence[Stage],
-        branches: Sequence[Branch] = (),
-        fusion_stage: int = FUSION_STAGE,
         decoder_depth: int = 2,
-        image_channels: int | None = None,
+        narrow_decoder: bool = False,
         deep_supervision: bool = False,
+        **encoder_options: Any,
     ) -> None:
         super().__init__()
-        self.encoder = BranchEncoder(
-            input_channels,
-            topology,
-            width,
-            branches=branches,
-            trunk=trunk,
-            fusion_stage=fusion_stage,
-            image_channels=image_channels,
-        )
-        self.decoder = Decoder(self.encoder, num_classes, decoder_depth, deep_supervision)
+        self.encoder = self.encoder_class(input_channels, topology, width, **encoder_options)
+        decoder_class = NarrowDecoder if narrow_decoder else Decoder
+        self.decoder = decoder_class(self.encoder, num_classes, decoder_depth, deep_supervision)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Logits for the input (B, C, Z, Y, X)."""

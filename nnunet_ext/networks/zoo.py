@@ -3,21 +3,44 @@
 Plain data: importing this file imports no torch. CONTRIBUTING.md shows how a backbone is added.
 """
 
-from nnunet_ext.networks.spec import SINGLE_WIDTHS, Branch, NetworkSpec, Stage, doubling
+from nnunet_ext.networks.spec import MODALITIES, SINGLE_WIDTHS, Branch, NetworkSpec, Stage, doubling
 
 UNET = ("Cicek 2016, 3D U-Net", "https://arxiv.org/abs/1606.06650")
 NNUNET = ("Isensee 2021, nnU-Net", "https://doi.org/10.1038/s41592-020-01008-z")
 VIT_UNETR = ("Hatamizadeh 2022, UNETR", "https://arxiv.org/abs/2103.10504")
 SWIN_UNETR = ("Hatamizadeh 2022, Swin UNETR", "https://arxiv.org/abs/2201.01266")
+MOBILENET_V2 = ("Sandler 2018, MobileNetV2", "https://arxiv.org/abs/1801.04381")
+SHUFFLENET_V1 = ("Zhang 2018, ShuffleNet", "https://arxiv.org/abs/1707.01083")
+SHUFFLENET_V2 = ("Ma 2018, ShuffleNetV2", "https://arxiv.org/abs/1807.11164")
+DILATION = ("Wang 2018, hybrid dilated convolution", "https://arxiv.org/abs/1702.08502")
+EFFIDEC3D = ("Rahman 2025, EffiDec3D", "https://github.com/SLDGroup/EffiDec3D")
+SQUEEZE_EXCITATION = ("Hu 2018, squeeze-and-excitation", "https://arxiv.org/abs/1709.01507")
+MOBILEVIT_PAPER = ("Mehta 2022, MobileViT", "https://arxiv.org/abs/2110.02178")
+MOBILE_UNETR = ("Perera 2024, MobileUNETR", "https://arxiv.org/abs/2409.03062")
+MOBILEVIT3_PAPER = ("Wadekar 2022, MobileViTv3", "https://arxiv.org/abs/2209.15159")
 REPLKNET = ("Ding 2022, RepLKNet", "https://arxiv.org/abs/2203.06717")
 GHOSTNET = ("Han 2020, GhostNet", "https://arxiv.org/abs/1911.11907")
 
 POOL = Stage("backbones.plain.PlainStage", {"pool": True})
 STRIDE = Stage("backbones.plain.PlainStage")
-STEM = Stage("backbones.plain.PlainStage", {"depth": 1})
+STEM = Stage("backbones.plain.PlainStage", {"dilations": (1,)})
+DILATED2 = Stage("backbones.plain.PlainStage", {"dilations": (1, 2)})
+DILATED5 = Stage("backbones.plain.PlainStage", {"dilations": (1, 2, 5)})
+MOBILENETV2 = Stage("backbones.mobilenetv2.MobileNetV2Stage")
+MOBILENETV2_DILATED = Stage("backbones.mobilenetv2.MobileNetV2Stage", {"dilations": (1, 2), "shuffle": True})
+SHUFFLENET = Stage("backbones.shufflenet.ShuffleNetStage")
+SHUFFLENETV2 = Stage("backbones.shufflenetv2.ShuffleNetV2Stage")
+SHUFFLENETV2_DILATED = Stage("backbones.shufflenetv2.ShuffleNetV2Stage", {"dilation": 2})
+SHUFFLENETV2_LK = Stage("backbones.shufflenetv2.ShuffleNetV2Stage", {"kernel_size": 7})
 GHOST = Stage("backbones.ghost.GhostStage")
 REPLK = Stage("backbones.replk.RepLKStage")
 REPLK_FFN2 = Stage("backbones.replk.RepLKStage", {"ffn_ratio": 2})
+MOBILEVIT = Stage("backbones.mobilevit.MobileViTStage")
+# layers as in the paper; the finest map has larger patches, for attention costs the square of their number
+MOBILEVIT_V3 = tuple(
+    Stage("backbones.mobilevit.MobileViTStage", {"v3": True, "depth": depth, "patch": patch})
+    for depth, patch in ((2, 4), (4, 2), (3, 2))
+)
 
 # as the authors of UNETR and SwinUNETR train them; nnU-Net's SGD with 1e-2 makes them diverge
 TRANSFORMER_RECIPE = {
@@ -29,15 +52,19 @@ TRANSFORMER_RECIPE = {
 }
 
 
-def dual(stage: Stage) -> tuple[Branch, ...]:
+# the optimiser of the authors of MobileUNETR
+MOBILE_UNETR_RECIPE = {"optimiser": "AdamW", "initial_lr": 1e-3, "weight_decay": 1e-2, "schedule": "cosine"}
+def dual(*stages: Stage) -> tuple[Branch, ...]:
     """T1ce and FLAIR in two branches of the same kind."""
-    return Branch(("t1ce",), (stage,)), Branch(("flair",), (stage,))
+    return Branch(("t1ce",), stages), Branch(("flair",), stages)
 
 
 def flair_branch(*stages: Stage) -> tuple[Branch, ...]:
     """T1ce in a branch of strided convolutions, FLAIR in one of these stages; one convolution at full resolution."""
     return Branch(("t1ce",), (STEM, STRIDE)), Branch(("flair",), stages)
 
+
+QUAD = tuple(Branch((modality,), (STRIDE,)) for modality in MODALITIES)
 
 ZOO: tuple[NetworkSpec, ...] = (
     NetworkSpec(
@@ -99,6 +126,15 @@ ZOO: tuple[NetworkSpec, ...] = (
         differs="two encoders, fused from stage 5 on",
     ),
     NetworkSpec(
+        name="dualbranch_03_unet",
+        trainer="DualBranchDilatedFLAIR",
+        description="T1ce and FLAIR branches, dilated convolutions in the FLAIR branch only",
+        options={"trunk": (STRIDE,)},
+        branches=(Branch(("t1ce",), (STRIDE,)), Branch(("flair",), (DILATED2,))),
+        paper=(UNET, DILATION),
+        differs="as 02 but for rates 1 and 2 in the FLAIR branch",
+    ),
+    NetworkSpec(
         name="dualbranch_04_unet",
         trainer="DualBranchRepLK",
         description="13x13x13 re-parameterised depthwise convolutions in the FLAIR branch, ConvFFN ratio 4",
@@ -117,6 +153,33 @@ ZOO: tuple[NetworkSpec, ...] = (
         differs="one norm after the sum of a bare depthwise pair; T1ce in plain stages, fused from stage 5 on",
     ),
     NetworkSpec(
+        name="dualbranch_mobilenetv2_dilated",
+        trainer="DualBranchMobileNetV2Dilated",
+        description="dilated inverted residuals with shuffled channels, fused at stage 3",
+        options={"trunk": (MOBILENETV2_DILATED,), "decoder_depth": 1, "fusion_stage": 3},
+        branches=dual(STEM, MOBILENETV2_DILATED),
+        paper=(MOBILENET_V2, SHUFFLENET_V2),
+        differs="strided stage entries; rates 1 and 2, expansion 2; ShuffleNetV2 units with inverted residuals inside",
+    ),
+    NetworkSpec(
+        name="dualbranch_mobilenetv2_dilated_fixed",
+        trainer="DualBranchMobileNetV2DilatedFixed",
+        description="as MobileNetV2Dilated, decoder held at one width",
+        options={"trunk": (MOBILENETV2_DILATED,), "decoder_depth": 1, "fusion_stage": 3, "narrow_decoder": True},
+        branches=dual(STEM, MOBILENETV2_DILATED),
+        paper=(MOBILENET_V2, SHUFFLENET_V2, EFFIDEC3D),
+        differs="as MobileNetV2Dilated; every skip is brought to the width of the first stage",
+    ),
+    NetworkSpec(
+        name="dualbranch_14_mobilenetv2_expand2",
+        trainer="DualBranchMobileNetV2",
+        description="T1ce and FLAIR branches of MobileNetV2, expansion ratio 2",
+        options={"trunk": (MOBILENETV2,), "decoder_depth": 1},
+        branches=dual(STEM, MOBILENETV2),
+        paper=(MOBILENET_V2,),
+        differs="two encoders, fused from stage 5 on; plain first convolution; two blocks a stage",
+    ),
+    NetworkSpec(
         name="dualbranch_14_ghostnet",
         trainer="DualBranchGhost",
         description="T1ce and FLAIR branches of GhostNet bottlenecks",
@@ -124,5 +187,96 @@ ZOO: tuple[NetworkSpec, ...] = (
         branches=dual(GHOST),
         paper=(GHOSTNET,),
         differs="two encoders, fused from stage 5 on; no squeeze-and-excitation; plain first convolution",
+    ),
+    NetworkSpec(
+        name="dualbranch_14_dilated",
+        trainer="DualBranchDilated",
+        description="T1ce and FLAIR branches of dilated convolutions, rates 1, 2, 5",
+        options={"trunk": (DILATED5,), "decoder_depth": 1},
+        branches=dual(STEM, DILATED5),
+        paper=(UNET, DILATION),
+        differs="two encoders, fused from stage 5 on; one undilated convolution at full resolution",
+    ),
+    NetworkSpec(
+        name="dualbranch_14_shufflenetv2",
+        trainer="DualBranchShuffleV2",
+        description="T1ce and FLAIR branches of ShuffleNetV2",
+        options={"trunk": (SHUFFLENETV2,), "decoder_depth": 1},
+        branches=dual(STEM, SHUFFLENETV2),
+        paper=(SHUFFLENET_V2,),
+        differs="two encoders, fused from stage 5 on; plain first convolution; two units a stage",
+    ),
+    NetworkSpec(
+        name="dualbranch_14_shufflenetv2_dilated",
+        trainer="DualBranchShuffleV2Dilated",
+        description="ShuffleNetV2 with dilation",
+        options={"trunk": (SHUFFLENETV2_DILATED,), "decoder_depth": 1},
+        branches=dual(STEM, SHUFFLENETV2_DILATED),
+        paper=(SHUFFLENET_V2,),
+        differs="as ShuffleV2; rate 2 in the unit without stride",
+    ),
+    NetworkSpec(
+        name="dualbranch_14_shufflenetv2_lk",
+        trainer="DualBranchShuffleV2LK",
+        description="ShuffleNetV2 with 7x7x7 depthwise kernels",
+        options={"trunk": (SHUFFLENETV2_LK,), "decoder_depth": 1},
+        branches=dual(STEM, SHUFFLENETV2_LK),
+        paper=(SHUFFLENET_V2,),
+        differs="as ShuffleV2; kernels of 7 on every axis that the plan's kernel looks across",
+    ),
+    NetworkSpec(
+        name="dualbranch_18_shufflenet_v1",
+        trainer="DualBranchShuffleV1",
+        description="T1ce and FLAIR branches of ShuffleNet v1",
+        options={"trunk": (SHUFFLENET,), "decoder_depth": 1},
+        branches=dual(STEM, SHUFFLENET),
+        paper=(SHUFFLENET_V1,),
+        differs="two encoders, fused from stage 5 on; plain first convolution; two units a stage, two groups",
+    ),
+    NetworkSpec(
+        name="unet3d_2modal",
+        trainer="UNet3D2Modal",
+        description="one branch, T1ce and FLAIR concatenated",
+        options={"trunk": (STRIDE,)},
+        branches=(Branch(("t1ce", "flair"), (STRIDE,)),),
+        paper=(UNET, NNUNET),
+        differs="one encoder of twice a branch's width, fused from stage 5 on",
+    ),
+    NetworkSpec(
+        name="unet3d_4modal",
+        trainer="UNet3D4Modal",
+        description="one branch, four modalities concatenated",
+        options={"trunk": (STRIDE,)},
+        branches=(Branch(MODALITIES, (STRIDE,)),),
+        paper=(UNET, NNUNET),
+        differs="one encoder of four times a branch's width, fused from stage 5 on",
+    ),
+    NetworkSpec(
+        name="dualbranch_2modal_unet",
+        trainer="DualBranch2Modal",
+        description="two branches, T1ce and FLAIR",
+        options={"trunk": (STRIDE,)},
+        branches=dual(STRIDE),
+        paper=(UNET, NNUNET),
+        differs="two encoders, fused from stage 5 on; the same network as DualBranchStride",
+    ),
+    NetworkSpec(
+        name="quadbranch_4modal_unet",
+        trainer="QuadBranch",
+        description="four branches, one modality each",
+        options={"trunk": (STRIDE,)},
+        branches=QUAD,
+        paper=(UNET, NNUNET),
+        differs="four encoders, fused from stage 5 on",
+    ),
+    NetworkSpec(
+        name="quadbranch_4modal_attention_unet",
+        trainer="QuadBranchAttention",
+        description="four branches with channel attention per modality, weights readable",
+        network="modality_attention.ModalityAttentionUNet",
+        options={"trunk": (STRIDE,)},
+        branches=QUAD,
+        paper=(UNET, SQUEEZE_EXCITATION),
+        differs="four encoders, fused from stage 5 on; one weight per modality and stage, read by modality_weights",
     ),
 )
