@@ -12,6 +12,7 @@ SWIN_UNETR = ("Hatamizadeh 2022, Swin UNETR", "https://arxiv.org/abs/2201.01266"
 MOBILENET_V2 = ("Sandler 2018, MobileNetV2", "https://arxiv.org/abs/1801.04381")
 SHUFFLENET_V1 = ("Zhang 2018, ShuffleNet", "https://arxiv.org/abs/1707.01083")
 SHUFFLENET_V2 = ("Ma 2018, ShuffleNetV2", "https://arxiv.org/abs/1807.11164")
+CONVNEXT_PAPER = ("Liu 2022, ConvNeXt", "https://arxiv.org/abs/2201.03545")
 DILATION = ("Wang 2018, hybrid dilated convolution", "https://arxiv.org/abs/1702.08502")
 EFFIDEC3D = ("Rahman 2025, EffiDec3D", "https://github.com/SLDGroup/EffiDec3D")
 SQUEEZE_EXCITATION = ("Hu 2018, squeeze-and-excitation", "https://arxiv.org/abs/1709.01507")
@@ -28,6 +29,7 @@ DILATED2 = Stage("backbones.plain.PlainStage", {"dilations": (1, 2)})
 DILATED5 = Stage("backbones.plain.PlainStage", {"dilations": (1, 2, 5)})
 MOBILENETV2 = Stage("backbones.mobilenetv2.MobileNetV2Stage")
 MOBILENETV2_DILATED = Stage("backbones.mobilenetv2.MobileNetV2Stage", {"dilations": (1, 2), "shuffle": True})
+CONVNEXT = Stage("backbones.convnext.ConvNeXtStage")
 SHUFFLENET = Stage("backbones.shufflenet.ShuffleNetStage")
 SHUFFLENETV2 = Stage("backbones.shufflenetv2.ShuffleNetV2Stage")
 SHUFFLENETV2_DILATED = Stage("backbones.shufflenetv2.ShuffleNetV2Stage", {"dilation": 2})
@@ -54,6 +56,10 @@ TRANSFORMER_RECIPE = {
 
 # the optimiser of the authors of MobileUNETR
 MOBILE_UNETR_RECIPE = {"optimiser": "AdamW", "initial_lr": 1e-3, "weight_decay": 1e-2, "schedule": "cosine"}
+# as the authors of ConvNeXt train it, at a batch of two: its layer scales start too small for SGD
+CONVNEXT_RECIPE = {"optimiser": "AdamW", "initial_lr": 1e-3, "weight_decay": 5e-2}
+
+
 def dual(*stages: Stage) -> tuple[Branch, ...]:
     """T1ce and FLAIR in two branches of the same kind."""
     return Branch(("t1ce",), stages), Branch(("flair",), stages)
@@ -196,6 +202,16 @@ ZOO: tuple[NetworkSpec, ...] = (
         branches=dual(STEM, DILATED5),
         paper=(UNET, DILATION),
         differs="two encoders, fused from stage 5 on; one undilated convolution at full resolution",
+    ),
+    NetworkSpec(
+        name="dualbranch_14_convnext",
+        trainer="DualBranchConvNeXt",
+        description="T1ce and FLAIR branches of ConvNeXt",
+        options={"trunk": (CONVNEXT,), "decoder_depth": 1},
+        branches=dual(STEM, CONVNEXT),
+        recipe=CONVNEXT_RECIPE,
+        paper=(CONVNEXT_PAPER,),
+        differs="two encoders, fused from stage 5 on; plain first convolution; one block a stage",
     ),
     NetworkSpec(
         name="dualbranch_14_shufflenetv2",
