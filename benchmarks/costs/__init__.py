@@ -1,0 +1,1 @@
+"""What the cost benchmarks share: models, rows, reports."""

@@ -1,0 +1,132 @@
+"""Pictures of costs: PAM by stage as stacked bars, PAM against multiply-accumulates and parameters as scatters."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks.costs.rows import Row
+from nnunet_ext.profiling.cost import MIB
+
+SIZE_MARKERS = {"XS": "v", "S": "o", "M": "s", "L": "D", "Tiny": "v", "Small": "o", "": "*"}
+# colour maps by the half of the network a stage belongs to, dark at full resolution
+SHADES = {"encoder": "Blues_r", "branches": "Greens_r", "fusion": "Purples_r", "decoder": "Oranges_r"}
+LEVELS = 6
+GREYS = {"heads": "#c05080", "loss": "#806040", "optimiser": "#404040"}
+REST = "#b0b0b0"
+
+
+def stage_bars(rows: Sequence[Row], path: Path) -> None:
+    """One bar a network: its training PAM by stage; the branches of a level are one piece."""
+    rows = [row for row in rows if row.cost is not None]
+    figure = Figure(figsize=(13, 2.6 + 0.32 * len(rows)), layout="constrained")
+    axes = figure.add_subplot()
+    seen: dict[str, str] = {}
+    for y, row in enumerate(rows):
+        left = 0.0
+        for group, nbytes in _grouped(row).items():
+            seen[group] = _colour(group)
+            axes.barh(y, nbytes / MIB, left=left, color=seen[group], edgecolor="white", linewidth=0.4)
+            left += nbytes / MIB
+        axes.text(left, y, f" {left:,.0f}", va="center", fontsize=8)
+    axes.set_yticks(range(len(rows)), [row.model.label for row in rows], fontsize=8)
+    axes.set(xlabel="predicted training PAM (MiB), by the stage that made it", ylim=(len(rows) - 0.4, -0.6))
+    axes.margins(x=0.08)
+    axes.set_title(_title(rows), fontsize=10)
+    handles = [mpl.patches.Patch(color=seen[g], label=g) for g in sorted(seen, key=_order)]
+    figure.legend(handles=handles, loc="outside right upper", fontsize=8, frameon=False)
+    figure.savefig(path, dpi=130)
+
+
+def scatters(rows: Sequence[Row], path: Path) -> None:
+    """PAM against GMACs and against parameters; a number for each network, a marker for each size."""
+    rows = [row for row in rows if row.cost is not None and row.pam_train]
+    names = list(dict.fromkeys(row.model.name for row in rows))
+    figure = Figure(figsize=(15, max(6.5, 0.19 * len(names) + 2)), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    for axes, unit, label in ((left, 1e9, "GMACs, one sample"), (right, 1e6, "parameters (millions)")):
+        for row in rows:
+            assert row.cost is not None
+            value = (row.cost.macs if unit == 1e9 else row.cost.parameters) / unit
+            _point(axes, value, row, names)
+        axes.set(xscale="log", yscale="log", xlabel=label)
+        axes.grid(visible=True, which="both", alpha=0.25)
+    left.set_ylabel(f"training PAM (MiB), {_origin(rows)}")
+    figure.suptitle(_title(rows), fontsize=11)
+    _plain_numbers(left, right)
+    marks = {row.model.size: SIZE_MARKERS.get(row.model.size, "o") for row in rows}
+    handles = [
+        mpl.lines.Line2D([], [], ls="", marker=m, color="grey", label=f"size {s}" if s else "peer")
+        for s, m in marks.items()
+    ]
+    handles += [mpl.lines.Line2D([], [], ls="", label=f"{i + 1}  {name}") for i, name in enumerate(names)]
+    figure.legend(handles=handles, loc="outside right upper", fontsize=8, frameon=False, handlelength=1)
+    figure.savefig(path, dpi=130)
+
+
+def _point(axes: Axes, value: float, row: Row, names: Sequence[str]) -> None:
+    number = names.index(row.model.name)
+    colour = mpl.colormaps["tab20"](number % 20)
+    assert row.pam_train is not None
+    height = row.pam_train / MIB
+    axes.scatter(value, height, marker=SIZE_MARKERS.get(row.model.size, "o"), color=colour, s=34, alpha=0.8)
+    axes.annotate(str(number + 1), (value, height), xytext=(4, 3), textcoords="offset points", fontsize=8)
+
+
+def _plain_numbers(*both: Axes) -> None:
+    """Numbers without powers of ten."""
+    for axes in both:
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:,g}"))
+            axis.set_minor_formatter(mpl.ticker.NullFormatter())
+
+
+def _grouped(row: Row) -> dict[str, int]:
+    assert row.cost is not None
+    groups: dict[str, int] = {}
+    for stage in row.cost.stages:
+        group = _group(stage.stage)
+        groups[group] = groups.get(group, 0) + stage.training
+    return {group: nbytes for group, nbytes in groups.items() if nbytes}
+
+
+def _group(stage: str) -> str:
+    if re.fullmatch(r"(encoder|decoder) stage \d+|fusion \d+|bottleneck", stage) or stage in GREYS:
+        return stage
+    if match := re.fullmatch(r".* (stage \d+)", stage):
+        return f"branches {match[1]}"
+    return "other stages"
+
+
+def _colour(group: str) -> str:
+    kind = group.split(maxsplit=1)[0]
+    if group in GREYS or group == "other stages":
+        return GREYS.get(group, REST)
+    level = LEVELS if group == "bottleneck" else int(group.rsplit(maxsplit=1)[-1])
+    shades = mpl.colormaps[SHADES.get(kind, SHADES["encoder"])]
+    return mpl.colors.to_hex(shades(0.1 + 0.75 * min(level - 1, LEVELS) / LEVELS))
+
+
+def _order(group: str) -> tuple[int, str]:
+    kinds = ["branches", "fusion", "encoder", "bottleneck", "decoder", "heads", "loss", "optimiser", "other"]
+    return kinds.index(group.split(maxsplit=1)[0]), group
+
+
+def _origin(rows: Sequence[Row]) -> str:
+    devices = {row.request.device for row in rows}
+    return "predicted for CUDA" if devices <= {"meta"} else f"measured on {', '.join(sorted(devices))}"
+
+
+def _title(rows: Sequence[Row]) -> str:
+    """Input and precision; inputs of few networks that have their own are named as exceptions."""
+    shapes = [row.model.input_shape for row in rows]
+    if not shapes:
+        return "no network"
+    usual = max(shapes, key=shapes.count)
+    others = "" if len(set(shapes)) == 1 else " (some networks have an input of their own, see pam.csv)"
+    extent = " x ".join(map(str, usual[2:]))
+    precision = rows[0].request.precision
+    return f"input {usual[1]} channels, {extent} voxels, batch {usual[0]}, precision {precision}{others}"

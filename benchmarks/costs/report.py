@@ -1,0 +1,177 @@
+"""Tables of costs: Markdown for the terminal, CSV and JSON for files."""
+
+import csv
+import json
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.costs.rows import CARDS, Row
+from nnunet_ext.profiling.cost import MIB
+
+PACKAGES = ("nnunet_ext", "torch", "nnunetv2", "dynamic-network-architectures", "monai", "numpy")
+
+
+def markdown(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A table whose columns are aligned, so that it reads on a terminal as well."""
+    cells = [list(header), *map(list, lines)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    padded = [
+        [c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+        for row in cells
+    ]
+    rule = ["-" * w if i == 0 else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [padded[0], rule, *padded[1:]])
+
+
+def pam_table(rows: Sequence[Row]) -> str:
+    """The table on the terminal."""
+    header = ["network", "input", "batch", "params M", "GMACs", "PAM train MiB", "PAM inference MiB", "total train MiB"]
+    return markdown([*header, f"fits {'/'.join(map(str, CARDS))} GB", "peak stage", "status"], map(_cells, rows))
+
+
+def _cells(row: Row) -> list[str]:
+    cost = row.cost
+    return [
+        row.model.label,
+        "x".join(map(str, row.model.input_shape[1:])),
+        str(row.model.input_shape[0]),
+        _number(cost.parameters if cost else None, 1e6, 2),
+        _number(cost.macs if cost else None, 1e9, 1),
+        _number(row.pam_train, MIB, 0) + (f" ± {row.training.activations[1] / MIB:.0f}" if row.training else ""),
+        _number(row.pam_inference, MIB, 0),
+        _number(row.total_train, MIB, 0),
+        "/".join("yes" if card in row.fits else "no" for card in CARDS) if row.total_train is not None else "-",
+        cost.training.stage if cost else "-",
+        row.status,
+    ]
+
+
+def _number(value: float | None, unit: float, digits: int) -> str:
+    return "-" if value is None else f"{value / unit:.{digits}f}"
+
+
+def flops_table(rows: Iterable[Row]) -> str:
+    """Counts on the terminal."""
+    header = ["network", "input", "batch", "params M", "GMACs", "GFLOPs", "step GMACs", "status"]
+    return markdown(
+        header,
+        (
+            [
+                row.model.label,
+                "x".join(map(str, row.model.input_shape[1:])),
+                str(row.model.input_shape[0]),
+                _number(row.cost.parameters if row.cost else None, 1e6, 3),
+                _number(row.cost.macs if row.cost else None, 1e9, 2),
+                _number(row.cost.flops if row.cost else None, 1e9, 2),
+                _number(row.cost.macs_step if row.cost else None, 1e9, 1),
+                row.status,
+            ]
+            for row in rows
+        ),
+    )
+
+
+def flops_records(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """Counts, exactly."""
+    kept = ("registry_name", "trainer", "size", "input_shape", "batch", "parameters", "macs", "flops", "status")
+    return [
+        {**{k: v for k, v in row.record().items() if k in kept}, "macs_step": row.cost.macs_step if row.cost else None}
+        for row in rows
+    ]
+
+
+def latency_table(records: Iterable[Mapping[str, Any]]) -> str:
+    """Latencies on the terminal."""
+    header = ["network", "input", "precision", "device", "min ms", "median ms", "p90 ms", "status"]
+    return markdown(
+        header,
+        (
+            [
+                f"{r['registry_name']} {r['size']}".strip(),
+                *(str(r[k]) for k in ("input_shape", "precision", "device")),
+                *(_number(r[k], 1, 1) for k in ("min_ms", "median_ms", "p90_ms")),
+                r["status"],
+            ]
+            for r in records
+        ),
+    )
+
+
+def stage_records(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """The rows of ``stage_wise_pam_results.csv``; predicted, memory in MiB without rounding, so that they add up."""
+    return [
+        {
+            "registry_name": row.model.name,
+            "size": row.model.size,
+            "stage": stage.stage,
+            "parameters": stage.parameters,
+            "macs": stage.macs,
+            "pam_train_mib": stage.training / MIB,
+            "pam_inference_mib": stage.inference / MIB,
+            "own_peak_train_mib": stage.training_peak / MIB,
+            "own_peak_inference_mib": stage.inference_peak / MIB,
+        }
+        for row in rows
+        if row.cost is not None
+        for stage in row.cost.stages
+    ]
+
+
+def write_csv(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    """One line a record; None is an empty cell."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(records[0]) if records else [])
+        writer.writeheader()
+        writer.writerows(records)
+
+
+def write_json(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    """The records with what they were made with and on."""
+    path.write_text(json.dumps({**environment(), "rows": list(records)}, indent=1) + "\n", encoding="utf-8")
+
+
+def cost_records(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """Everything that is known of each row; memory in bytes but for the columns of the CSV."""
+    return [
+        {
+            **row.record(),
+            "fits_gb": row.fits,
+            "predicted": row.cost.as_dict() if row.cost else None,
+            "measured_training": asdict(row.training) if row.training else None,
+            "measured_inference": asdict(row.inference) if row.inference else None,
+            "remedies": row.remedies,
+        }
+        for row in rows
+    ]
+
+
+def environment() -> dict[str, Any]:
+    """Versions and hardware."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "hardware": {"machine": platform.machine(), "processor": _processor(), "gpu": gpu},
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # an optional package
+        return None
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]}, {len(names)} threads" if names else platform.processor()

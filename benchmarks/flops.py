@@ -1,0 +1,44 @@
+"""Parameters, multiply-accumulates (MACs) and floating-point operations (FLOPs) of networks, in all and by stage.
+
+    python benchmarks/flops.py
+    python benchmarks/flops.py --models unet3d_s monai_mednext_s --patch 96 96 96 --out results
+
+MACs are those of one forward pass of one sample without deep supervision, each operator by its definition; FLOPs are
+two for each MAC. Publications often print MACs under the name FLOPs. `step GMACs` is what a training step of the whole
+batch executes. Nothing is run: the device is always meta.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def command(args: argparse.Namespace) -> int:
+    """Makes the table and the files."""
+    from benchmarks.costs import report
+    from benchmarks.costs.options import models_of, writable
+    from benchmarks.costs.rows import Request, rows
+
+    models, folder = models_of(args), writable(args.out)
+    found = list(rows(models, Request()))
+    print(report.flops_table(found))
+    report.write_csv(folder / "flops.csv", report.flops_records(found))
+    report.write_json(folder / "flops.json", report.flops_records(found))
+    print(f"files in {folder}")
+    return 0
+
+
+def main() -> int:
+    """The command line."""
+    from benchmarks.costs.options import add_model_options, run_command
+
+    parser = argparse.ArgumentParser(
+        prog="flops.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_model_options(parser)
+    return run_command(command, parser)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script's own package is not on the path
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""Latency of one forward pass at batch 1: minimum, median and 90th percentile.
+
+    python benchmarks/latency.py --models unet3d_xs dualbranch_14_ghostnet_xs --patch 64 64 64
+    python benchmarks/latency.py --models all --device cuda --repeats 50 --out results
+
+One window of nnU-Net's sliding window, without mirroring, after warm-up; on CUDA between synchronisations. Everything
+else that runs on the machine adds to it, and so does the number of threads (in the JSON file).
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def command(args: argparse.Namespace) -> int:
+    """Makes the table and the files."""
+    from benchmarks.costs import report
+    from benchmarks.costs.options import models_of, request_of, writable
+    from benchmarks.costs.rows import latency_row
+
+    args.batch = 1
+    models, request, folder = models_of(args), request_of(args), writable(args.out)
+    found = [latency_row(model, request) for model in models]
+    print(report.latency_table(found))
+    report.write_csv(folder / "latency.csv", found)
+    report.write_json(folder / "latency.json", found)
+    print(f"files in {folder}")
+    return 0
+
+
+def main() -> int:
+    """The command line."""
+    from benchmarks.costs.options import add_device_options, add_model_options, run_command
+
+    parser = argparse.ArgumentParser(
+        prog="latency.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_model_options(parser, batch=False)
+    add_device_options(parser, ("cpu", "cuda"), repeats=20)
+    return run_command(command, parser)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script's own package is not on the path
+    sys.exit(main())
