@@ -27,6 +27,7 @@ class Conversion:
 
     def __init__(self, tree: Tree, options: Options, target: Path, jobs: int) -> None:
         self.tree, self.options, self.target = tree, options, target
+        self.last = target / ("dataset.json" if options.labelled else "cases.csv")  # of all files to be written
         self.workers = Workers(jobs)
         self.previous = self._previous()
         self.record = Record(options.as_json())
@@ -126,6 +127,8 @@ class Conversion:
     def _write(self, good: dict[str, Case], test: set[str], link: bool) -> None:
         """Write what is missing of the cases' files; a changed source's files are written again."""
         plan = [self._steps(case, "Ts" if name in test else "Tr") for name, case in good.items()]
+        if self.changed:
+            self.last.unlink(missing_ok=True)
         for step in (step for steps in plan for step in steps if step.case in self.changed):
             step.target.unlink(missing_ok=True)
         self.target.mkdir(parents=True, exist_ok=True)
@@ -146,8 +149,7 @@ class Conversion:
 
     def _finish(self, good: dict[str, Case], test: set[str], splits: list[Split], problems: list[Problem]) -> None:
         """Write the tables and, last, ``dataset.json``: nnU-Net sees a whole dataset or none."""
-        last = self.target / ("dataset.json" if self.options.labelled else "cases.csv")
-        if last.exists() and not self.changed:
+        if self.last.exists():
             print(f"{self.target} is complete.")
             return
         if problems:
@@ -156,7 +158,9 @@ class Conversion:
         if self.options.labelled:
             if splits:
                 write_json(self.target / "splits_final.json", splits)
-            write_json(last, dataset_json(self.target.name, self.tree.edition, self.options, len(good) - len(test)))
+            write_json(
+                self.last, dataset_json(self.target.name, self.tree.edition, self.options, len(good) - len(test))
+            )
         self._say_what_is_there(len(good), len(test), splits)
 
     def _say_what_is_there(self, good: int, test: int, splits: list[Split]) -> None:

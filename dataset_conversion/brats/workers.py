@@ -47,10 +47,9 @@ class Workers:
         """Results of ``function`` (sent to the processes: no closure) for ``items``, in their order."""
         from tqdm import tqdm  # late: a run that finds everything done needs none
 
-        results: Iterable[Result] = map(function, items)
-        if self.jobs > 1:
-            if self._pool is None:
-                spawn = multiprocessing.get_context("spawn")
-                self._pool = ProcessPoolExecutor(self.jobs, mp_context=spawn, initializer=_start_worker)
-            results = self._pool.map(function, items)
+        processes = min(self.jobs, len(items))
+        if self._pool is None and processes > 1:
+            spawn = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(processes, mp_context=spawn, initializer=_start_worker)
+        results: Iterable[Result] = self._pool.map(function, items) if self._pool else map(function, items)
         yield from tqdm(results, total=len(items), desc=description, unit="case")
