@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from nnunet_ext.networks.channels import default_channels
+from nnunet_ext.networks.conv import Conv2d, Conv3d
 from nnunet_ext.networks.layers import ConvNormAct
 from nnunet_ext.networks.spec import Branch, Stage
 from nnunet_ext.networks.topology import Topology
@@ -49,6 +50,24 @@ def stage_factory(stage: Stage) -> StageFactory:
 def stages_for(named: Sequence[Stage], n_stages: int) -> list[Stage]:
     """One stage per resolution: the last named one repeats; of too many, the last ones count."""
     return [*named, *[named[-1]] * (n_stages - len(named))][-n_stages:]
+
+
+class Fusion(ConvNormAct):
+    """1x1x1 convolution, normalisation, activation over the concatenated maps of all branches.
+
+    The maps are not really concatenated: the products of each with its part of the kernel are added up, which saves
+    the time and the memory of the largest maps of the network.
+    """
+
+    conv: Conv2d | Conv3d
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """(B, C', Z, Y, X) from maps (B, C_i, Z, Y, X)."""
+        kernels = self.conv.weight.split([m.shape[1] for m in maps], 1)
+        total = self.conv.convolve(maps[0], kernels[0], self.conv.bias)
+        for further, kernel in zip(maps[1:], kernels[1:], strict=True):
+            total += self.conv.convolve(further, kernel, None)
+        return self.act(self.norm(total))
 
 
 class BranchEncoder(nn.Module):
@@ -95,9 +114,7 @@ class BranchEncoder(nn.Module):
         self.branches = nn.ModuleList(
             make(b.stages, range(n_split), len(b.modalities) + further, multiple=len(b.modalities)) for b in branches
         )
-        self.fusions = nn.ModuleList(
-            ConvNormAct(topology, w * len(modalities), w) for w in self.output_channels[:n_split]
-        )
+        self.fusions = nn.ModuleList(Fusion(topology, w * len(modalities), w) for w in self.output_channels[:n_split])
         trunk_input = self.output_channels[n_split - 1] if branches else input_channels
         self.trunk = make(trunk, range(n_split, topology.n_stages), trunk_input)
         if branches:
@@ -131,7 +148,7 @@ class BranchEncoder(nn.Module):
 
     def fuse(self, stage: int, maps: list[Tensor]) -> Tensor:
         """The skip of a stage, counted from 0, from the maps of all branches."""
-        return self.fusions[stage](torch.cat(maps, 1))
+        return self.fusions[stage](maps)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(B, C, Z, Y, X) -> one map per stage, high to low resolution."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from nnunet_ext.networks.norm import overwrite_input
 from nnunet_ext.networks.topology import Topology
 
 
@@ -63,6 +64,6 @@ class ConvNormAct(nn.Sequential):
             groups=groups,
             bias=topology.conv_bias,
         )
-        self.norm = topology.norm(out_channels)
+        self.norm = overwrite_input(topology.norm(out_channels))
         if act:
             self.act = topology.act()

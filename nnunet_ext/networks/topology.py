@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from nnunet_ext.networks.norm import by_device
+from nnunet_ext.networks import conv, norm
 
 # what the plan's architecture holds for nnU-Net's own networks; widths and depths come from our tables instead
 PLAN_KEYS_NOT_USED = frozenset(
@@ -63,7 +63,8 @@ class Topology:
         for key in CLASS_KEYS:
             if isinstance(values.get(key), str):
                 values[key] = locate(values[key])
-        values["norm_op"] = by_device(values["norm_op"])
+        values["conv_op"] = conv.by_device(values["conv_op"])
+        values["norm_op"] = norm.by_device(values["norm_op"])
         n_dims = 3 if issubclass(values["conv_op"], nn.Conv3d) else 2
         n_stages = plan.get("n_stages", len(values["strides"]))
         for key in ("strides", "kernel_sizes"):

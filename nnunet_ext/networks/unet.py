@@ -3,12 +3,14 @@
 from copy import copy
 from typing import Any
 
+from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
 from dynamic_network_architectures.building_blocks.unet_decoder import UNetDecoder
 from dynamic_network_architectures.initialization.weight_init import InitWeights_He
 from torch import Tensor, nn
 
 from nnunet_ext.networks.encoder import BranchEncoder
 from nnunet_ext.networks.layers import ConvNormAct
+from nnunet_ext.networks.norm import overwrite_input
 from nnunet_ext.networks.topology import Topology
 
 
@@ -18,6 +20,9 @@ class Decoder(UNetDecoder):
     def __init__(self, encoder: nn.Module, num_classes: int, depth: int, deep_supervision: bool) -> None:
         super().__init__(encoder, num_classes, depth, deep_supervision)
         del self.encoder
+        for block in self.modules():
+            if isinstance(block, ConvDropoutNormReLU):
+                overwrite_input(block.norm)
 
 
 class NarrowDecoder(Decoder):

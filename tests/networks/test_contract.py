@@ -106,6 +106,12 @@ def test_without_deep_supervision_the_first_of_the_list_is_the_output(network, p
     torch.testing.assert_close(found, outputs[0])
 
 
+def test_prediction_is_what_training_computes(network, patch, outputs):
+    """On a CPU convolutions and norms choose other forms where no gradient is wanted."""
+    for found, expected in zip(outputs, network(plans.image(patch)), strict=True):
+        torch.testing.assert_close(found, expected.detach(), atol=2e-4, rtol=2e-4)
+
+
 def test_every_parameter_gets_a_finite_gradient(trained):
     gradients = {name: p.grad for name, p in trained[0].named_parameters()}
     assert [n for n, g in gradients.items() if g is None] == []

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from nnunet_ext.networks import registry
-from nnunet_ext.networks.norm import InstanceNorm2d, InstanceNorm3d, by_device
+from nnunet_ext.networks import norm, registry
+from nnunet_ext.networks.norm import InstanceNorm2d, InstanceNorm3d, by_device, overwrite_input
 from nnunet_ext.networks.topology import Topology
 from tests.networks import plans
 
@@ -42,13 +42,62 @@ def test_value_and_gradients_are_torchs(dims, affine, training):
         torch.testing.assert_close(a.grad, b.grad, atol=1e-3, rtol=1e-4)
 
 
+@pytest.mark.parametrize("affine", [True, False])
 @pytest.mark.parametrize(("dims", "layout"), [(2, torch.channels_last), (3, torch.channels_last_3d)])
-def test_the_layout_stays(dims, layout):
-    ours, torchs = pair(dims)
-    x = maps(dims, layout=layout)
-    found = ours(x)
-    assert found.is_contiguous(memory_format=layout)
-    torch.testing.assert_close(found, torchs(x), atol=1e-5, rtol=1e-5)
+def test_in_channels_last_value_gradient_and_layout_stay(dims, layout, affine):
+    ours, torchs = pair(dims, affine=affine)
+    found, expected = maps(dims, layout=layout), maps(dims)
+    ours(found).square().sum().backward()
+    torchs(expected).square().sum().backward()
+    torch.testing.assert_close(found.grad, expected.grad, atol=1e-3, rtol=1e-4)
+    with torch.no_grad():
+        result = ours(found)
+        torch.testing.assert_close(result, torchs(expected), atol=1e-5, rtol=1e-5)
+    assert result.is_contiguous(memory_format=layout)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 50, 2**17])
+@pytest.mark.parametrize("mean", [0.0, 100.0])
+def test_the_size_of_the_chunks_does_not_matter(monkeypatch, chunk, mean):
+    monkeypatch.setattr(norm, "CHUNK", chunk)
+    ours, _ = pair(3)
+    x = (maps(3, layout=torch.channels_last_3d) + mean).detach()
+    with torch.no_grad():
+        exact = ours(x.contiguous())
+        torch.testing.assert_close(ours(x), exact, atol=1e-4, rtol=1e-4)
+
+
+def test_millions_of_voxels_keep_their_digits():
+    ours = InstanceNorm3d(2)
+    x = 30 + torch.randn(1, 2, 100, 100, 100, generator=torch.Generator().manual_seed(0))
+    variance, mean = torch.var_mean(x.double(), (2, 3, 4), correction=0, keepdim=True)
+    exact = (x.double() - mean) / (variance + ours.eps).sqrt()
+    with torch.no_grad():
+        for layout in (torch.contiguous_format, torch.channels_last_3d):
+            found = ours(x.contiguous(memory_format=layout))
+            torch.testing.assert_close(found.double(), exact, atol=2e-5, rtol=0)
+
+
+def test_only_a_declared_input_is_overwritten_and_only_without_a_graph():
+    ours, _ = pair(3)
+    x = maps(3, layout=torch.channels_last_3d)
+    before = x.detach().clone()
+    ours.requires_grad_(False)
+    with torch.no_grad():
+        kept = ours(x)
+    assert torch.equal(x, before)
+    overwrite_input(ours)(x)
+    assert torch.equal(x, before)
+    with torch.no_grad():
+        assert ours(x) is x
+    assert torch.equal(x, kept)
+
+
+def test_half_precision_is_torchs():
+    ours, torchs = (n.to(torch.bfloat16) for n in pair(3))
+    x = maps(3, layout=torch.channels_last_3d).to(torch.bfloat16)
+    with torch.no_grad():
+        assert torch.equal(ours(x), torchs(x))
 
 
 def test_state_dict_repr_copies_and_pickles_are_torchs():
@@ -61,9 +110,9 @@ def test_state_dict_repr_copies_and_pickles_are_torchs():
 
 def test_one_voxel_is_refused_as_by_torch():
     x = torch.zeros(2, 6, 1, 1, 1)
-    for norm in pair(3):
+    for either in pair(3):
         with pytest.raises(ValueError, match="more than 1 spatial element"):
-            norm(x)
+            either(x)
 
 
 def test_running_statistics_are_torchs():

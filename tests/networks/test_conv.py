@@ -1,0 +1,89 @@
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from nnunet_ext.networks.conv import CHANNELS_LAST, Conv2d, Conv3d, by_device
+from nnunet_ext.networks.topology import Topology
+from tests.networks import plans
+
+TWINS = {2: (Conv2d, nn.Conv2d), 3: (Conv3d, nn.Conv3d)}
+KINDS = {
+    "dense": {"kernel_size": 3, "padding": 1},
+    "strided": {"kernel_size": 3, "padding": 1, "stride": 2},
+    "depthwise": {"kernel_size": 3, "padding": 1, "groups": 6},
+    "dilated": {"kernel_size": 3, "padding": 2, "dilation": 2},
+    "pointwise": {"kernel_size": 1},
+    "pointwise grouped": {"kernel_size": 1, "groups": 3},
+    "pointwise strided": {"kernel_size": 1, "stride": 2},
+    "patches": {"kernel_size": 2, "stride": 2},
+}
+CASES = [
+    (channels, kind)
+    for kind, options in KINDS.items()
+    for channels in (6, 1)
+    if channels % options.get("groups", 1) == 0
+]
+
+
+def pair(dims, channels, *, bias=True, **options):
+    """Ours and torch's with equal weights; they are random by default."""
+    ours, torchs = (conv(channels, 12, bias=bias, **options) for conv in TWINS[dims])
+    ours.load_state_dict(torchs.state_dict())
+    return ours, torchs
+
+
+def maps(dims, channels):
+    return torch.randn(2, channels, *(4, 6, 8)[:dims], generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("channels", "kind"), CASES)
+@pytest.mark.parametrize("dims", [2, 3])
+def test_value_is_torchs_and_the_layout_channels_last(dims, channels, kind, bias):
+    ours, torchs = pair(dims, channels, bias=bias, **KINDS[kind])
+    with torch.no_grad():
+        found, expected = ours(maps(dims, channels)), torchs(maps(dims, channels))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    # for few voxels torch takes other forms of some kinds
+    assert "grouped" in kind or found.is_contiguous(memory_format=CHANNELS_LAST[dims + 2])
+
+
+@pytest.mark.parametrize(("channels", "kind"), CASES)
+def test_in_training_it_is_torchs(channels, kind):
+    ours, torchs = pair(3, channels, **KINDS[kind])
+    results = ours(maps(3, channels)), torchs(maps(3, channels))
+    assert torch.equal(*results)
+    assert results[0].is_contiguous()
+
+
+def test_half_of_a_kernel_reads_half_of_the_channels():
+    ours, _ = pair(3, 6, kernel_size=1)
+    x = maps(3, 6)
+    first, second = ours.weight.split([1, 5], 1)
+    with torch.no_grad():
+        halves = ours.convolve(x[:, :1], first, ours.bias) + ours.convolve(x[:, 1:], second, None)
+        torch.testing.assert_close(halves, ours(x), atol=1e-5, rtol=1e-5)
+
+
+def test_state_dict_repr_copies_and_pickles_are_torchs():
+    ours, torchs = pair(3, 6, kernel_size=3)
+    assert list(ours.state_dict()) == list(torchs.state_dict()) == ["weight", "bias"]
+    assert repr(ours) == repr(torchs)
+    assert torch.equal(pickle.loads(pickle.dumps(copy.deepcopy(ours)))(maps(3, 6)), ours(maps(3, 6)))
+
+
+@pytest.mark.parametrize("kind", ["dense", "pointwise"])
+def test_no_graph_break_when_compiled(kind):
+    ours, torchs = pair(3, 6, **KINDS[kind])
+    compiled = torch.compile(ours, backend="eager", fullgraph=True)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(maps(3, 6)), torchs(maps(3, 6)), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_planned_convolutions_are_ours(dims):
+    assert Topology.from_plan(plans.isotropic(dims)).conv_op is TWINS[dims][0]
+    assert by_device(nn.Conv1d) is nn.Conv1d

@@ -1,0 +1,35 @@
+import pytest
+import torch
+from torch import nn
+
+from nnunet_ext.networks.encoder import Fusion, stages_for
+from nnunet_ext.networks.spec import Stage
+from nnunet_ext.networks.topology import Topology
+from tests.networks import plans
+
+
+@pytest.mark.parametrize("without_graph", [True, False])
+@pytest.mark.parametrize("channels", [(4, 4), (2, 6, 1), (5,)], ids=str)
+@pytest.mark.parametrize("dims", [2, 3])
+def test_fusion_is_a_convolution_of_the_concatenated_maps(dims, channels, without_graph):
+    fusion = Fusion(Topology.from_plan(plans.isotropic(dims)), sum(channels), 3)
+    maps = [torch.randn(2, c, *(4, 3, 5)[:dims], requires_grad=True) for c in channels]
+    twin = nn.Sequential(fusion.conv, fusion.norm, fusion.act)
+    with torch.set_grad_enabled(not without_graph):
+        found, expected = fusion(maps), twin(torch.cat(maps, 1))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    if without_graph:
+        return
+    leaves = [*maps, *fusion.parameters()]
+    weights = torch.randn(found.shape)
+    gradients = (torch.autograd.grad((y * weights).sum(), leaves) for y in (found, expected))
+    for ours, twins in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, twins, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("named", "stages", "expected"),
+    [("a", 3, "aaa"), ("ab", 4, "abbb"), ("abc", 3, "abc"), ("abcd", 3, "bcd")],
+)
+def test_the_last_named_stage_repeats_and_of_too_many_the_last_count(named, stages, expected):
+    assert "".join(s.path for s in stages_for([Stage(n) for n in named], stages)) == expected
