@@ -85,6 +85,7 @@ def predict_untrained(trainer: str, images: Path, out: Path, device: str) -> Non
     network = cls.build_network_architecture(plans, configuration, channels, outputs, enable_deep_supervision=False)
     predictor = nnUNetPredictor(device=torch.device(device), use_mirroring=False, allow_tqdm=False)
     predictor.manual_initialization(network, plans, configuration, [network.state_dict()], dataset, trainer, None)
+    out.mkdir()
     predictor.predict_from_files_sequential(str(images), str(out))
 
 
@@ -157,7 +158,7 @@ def main() -> None:
         "--root", type=lambda p: Path(p).resolve(), required=True, help="folder for everything it makes"
     )
     parser.add_argument("--data", type=lambda p: Path(p).resolve(), help="a BraTS folder; phantoms if left out")
-    parser.add_argument("--trainer", default="nnUNetTrainer_DualBranchGhost_XS_10epochs_iter30_seed1")
+    parser.add_argument("--trainer", default="nnUNetTrainer_DualBranchGhost_XS_15epochs_iter30_seed1")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda", "mps"])
     parser.add_argument("--test-fraction", type=float, default=0.2, help="share of the patients held out")
     args = parser.parse_args()
