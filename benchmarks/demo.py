@@ -147,7 +147,7 @@ def prepare(args: argparse.Namespace, log: Path) -> Path:
     name = ["--name", "Demo", "--test-fraction", str(args.test_fraction)]
     run(sys.executable, convert, source, "--dataset-id", str(DATASET), *name, log=log)
     plan = ["-c", CONFIGURATION, "-gpu_memory_target", "1", "-overwrite_plans_name", PLANS]
-    run("nnUNetv2_plan_and_preprocess", "-d", str(DATASET), *plan, "-np", "2", log=log)
+    run("nnUNetv2_plan_and_preprocess", "-d", str(DATASET), *plan, "-np", "2", "-npfp", "2", log=log)
     return next(Path(os.environ["nnUNet_raw"]).glob(f"Dataset{DATASET}_*"))
 
 
@@ -158,7 +158,7 @@ def main() -> None:
         "--root", type=lambda p: Path(p).resolve(), required=True, help="folder for everything it makes"
     )
     parser.add_argument("--data", type=lambda p: Path(p).resolve(), help="a BraTS folder; phantoms if left out")
-    parser.add_argument("--trainer", default="nnUNetTrainer_DualBranchGhost_XS_15epochs_iter30_seed1")
+    parser.add_argument("--trainer", default="nnUNetTrainer_DualBranchGhost_XS_12epochs_iter30_seed1")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda", "mps"])
     parser.add_argument("--test-fraction", type=float, default=0.2, help="share of the patients held out")
     args = parser.parse_args()

@@ -53,7 +53,17 @@ def trained(tmp_path_factory):
     phantoms = ["--cases", 6, "--shape", 40, 40, 40, "--seed", 1, "--edition", 2021]
     space.run(sys.executable, "dataset_conversion/phantom_brats.py", tree, *phantoms)
     space.run(sys.executable, "dataset_conversion/convert_brats.py", tree, "--dataset-id", 501, "--test-fraction", 0.2)
-    options = ["-gpu_memory_target", 1, "-overwrite_plans_name", PLANS, "-np", 1, "--verify_dataset_integrity"]
+    options = [
+        "-gpu_memory_target",
+        1,
+        "-overwrite_plans_name",
+        PLANS,
+        "-np",
+        1,
+        "-npfp",
+        1,
+        "--verify_dataset_integrity",
+    ]
     space.run("nnUNetv2_plan_and_preprocess", "-d", 501, "-c", "3d_fullres", *options)
     space.run("nnUNetv2_train", 501, "3d_fullres", 0, *MODEL, "-device", "cpu", "--npz")
     return space
