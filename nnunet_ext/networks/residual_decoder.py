@@ -63,8 +63,12 @@ class ResidualDecoder(nn.Module):
         for level in reversed(range(len(widths) - 1)):
             width = widths[level]
             self.transpconvs.append(upsampling(topology, widths[level + 1], width, level))
-            self.stages.append(ResidualBlock(topology, 2 * width, width, topology.kernel_sizes[level]))
+            self.stages.append(self.stage(topology, level, width))
             self.seg_layers.append(convolution(topology, width, num_classes, bias=True))
+
+    def stage(self, topology: Topology, level: int, width: int) -> nn.Module:
+        """What merges the upsampled map and the skip of a level, (B, 2 C, Z, Y, X) -> (B, C, Z, Y, X)."""
+        return ResidualBlock(topology, 2 * width, width, topology.kernel_sizes[level])
 
     def forward(self, skips: Sequence[Tensor]) -> Tensor | list[Tensor]:
         """Logits (B, K, Z, Y, X) for the skips (B, C, ...), high to low resolution."""

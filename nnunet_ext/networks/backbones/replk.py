@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from nnunet_ext.networks.depthwise import Backend, DepthwiseConv
 from nnunet_ext.networks.encoder import StagePlan
-from nnunet_ext.networks.layers import ConvNormAct
+from nnunet_ext.networks.layers import ConvNormAct, enlarged
 from nnunet_ext.networks.topology import Topology
 
 LARGE, SMALL = 13, 5
@@ -90,7 +90,7 @@ class RepLKBlock(nn.Module):
         self, topology: Topology, channels: int, kernel_size: Sequence[int], *, backend: Backend | None = None
     ) -> None:
         super().__init__()
-        large, small = ([size if k > 1 else 1 for k in kernel_size] for size in (LARGE, SMALL))
+        large, small = (enlarged(kernel_size, size) for size in (LARGE, SMALL))
         self.expand = ConvNormAct(topology, channels, channels)
         self.depthwise = ReparamDepthwise(topology, channels, large, small, backend=backend)
         self.norm = topology.norm(channels)
