@@ -51,6 +51,16 @@ def test_value_is_torchs_and_the_layout_channels_last(dims, channels, kind, bias
     assert "grouped" in kind or found.is_contiguous(memory_format=CHANNELS_LAST[dims + 2])
 
 
+@pytest.mark.parametrize(("kernel", "stride"), [((1, 3, 5), (1, 1, 2)), ((1, 3, 3), (2, 2, 1)), ((3, 1, 1), (2, 1, 2))])
+def test_one_channel_under_a_kernel_that_differs_by_axis(kernel, stride):
+    padding = tuple(k // 2 for k in kernel)
+    ours, torchs = pair(3, 1, kernel_size=kernel, stride=stride, padding=padding)
+    with torch.no_grad():
+        found, expected = ours(maps(3, 1)), torchs(maps(3, 1))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    assert found.is_contiguous(memory_format=CHANNELS_LAST[5])
+
+
 @pytest.mark.parametrize(("channels", "kind"), CASES)
 def test_in_training_it_is_torchs(channels, kind):
     ours, torchs = pair(3, channels, **KINDS[kind])
