@@ -28,6 +28,7 @@ EXTRAS = {
         "pytest",
         "pytest-xdist",
         "hypothesis",
+        "psutil",
         "ruff",
         "mypy",
         "pandas-stubs",
