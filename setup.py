@@ -28,7 +28,7 @@ EXTRAS = {
         "pytest",
         "pytest-xdist",
         "hypothesis",
-        "psutil",
+        "isal",
         "ruff",
         "mypy",
         "pandas-stubs",
