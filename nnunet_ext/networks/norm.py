@@ -38,7 +38,7 @@ class _ByDevice(_InstanceNorm):
         return super().forward(input)
 
     def _in_chunks(self, x: Tensor) -> bool:
-        plain = x.dtype == torch.float32 and not torch.is_grad_enabled()
+        plain = x.dtype in (torch.float32, torch.float64) and not torch.is_grad_enabled()
         return plain and x.is_contiguous(memory_format=CHANNELS_LAST[x.ndim])
 
     def _channels_last(self, x: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ class _ByDevice(_InstanceNorm):
 
 def _moments(chunks: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Mean and variance over the rows of all chunks (n, C), each (C,); stable (Chan et al. 1983)."""
-    lengths = torch.tensor([float(len(chunk)) for chunk in chunks])
+    lengths = torch.tensor([len(chunk) for chunk in chunks], dtype=chunks[0].dtype)
     means = torch.stack([chunk.mean(0) for chunk in chunks])
     within = torch.stack([(chunk - mean).square_().sum(0) for chunk, mean in zip(chunks, means, strict=True)])
     mean = lengths @ means / lengths.sum()
