@@ -18,8 +18,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -46,24 +48,36 @@ def tree_memory(pid: int) -> int:
     return pages * os.sysconf("SC_PAGE_SIZE") + sum(map(tree_memory, children))
 
 
+class MemoryPeak(threading.Thread):
+    """Watches a process, and all below it, until it ends; then ``peak`` is what they held at most, in bytes."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        super().__init__()
+        self.process, self.peak = process, 0
+
+    def run(self) -> None:
+        """Look every 20 ms."""
+        while self.process.returncode is None:
+            self.peak = max(self.peak, tree_memory(self.process.pid))
+            time.sleep(0.02)
+
+
 def measure(command: list[str], raw: Path) -> dict[str, float]:
     """Run a command to its end: seconds by the clock and of the processors, and the peak of memory in bytes."""
-    peak = 0
-    before = os.times()
     with tempfile.TemporaryFile() as output:
-        start = time.perf_counter()
+        before, start = os.times(), time.perf_counter()
         environment = {**os.environ, "nnUNet_raw": str(raw)}
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
-        while process.poll() is None:
-            peak = max(peak, tree_memory(process.pid))
-            time.sleep(0.02)
-        seconds = time.perf_counter() - start
+        watch = MemoryPeak(process)
+        watch.start()
+        process.wait()
+        seconds, after = time.perf_counter() - start, os.times()
+        watch.join()
         output.seek(0)
         if process.returncode:
             sys.exit(f"{shlex.join(command)} failed:\n{output.read().decode()}")
-    after = os.times()
     cpu_seconds = sum(after[2:4]) - sum(before[2:4])  # of all children that have ended, and of theirs
-    return {"seconds": seconds, "cpu": cpu_seconds, "memory": peak}
+    return {"seconds": seconds, "cpu": cpu_seconds, "memory": watch.peak}
 
 
 def written(folder: Path) -> int:
@@ -155,7 +169,7 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", type=Path, help="BraTS tree up to 2021; four phantoms of full size if left out")
-    parser.add_argument("--cases", type=int, nargs="+", default=[10, 40])
+    parser.add_argument("--cases", type=int, nargs="+", default=[20, 80])
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--scratch", type=Path, help="folder on the file system to measure (default: the system's)")
@@ -165,9 +179,12 @@ def main() -> None:
         "command": shlex.join(["python", "benchmarks/convert_brats.py", *hide_paths(sys.argv[1:])]),
         "cases": "phantoms, 240 x 240 x 155" if args.source is None else "real cases",
         "hardware": cpu(),
-        "load": f"{os.getloadavg()[0]:.1f}",
+        "load": f"{os.getloadavg()[0]:.1f} at the start, own niceness {os.nice(0)}",
         "repeats": args.repeats,
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in PACKAGES if find_spec(name)},
+        },
         "results": {},
     }
     with tempfile.TemporaryDirectory(dir=args.scratch) as scratch:

@@ -17,18 +17,18 @@ from dataset_conversion.brats.record import Problem, Record, Report, fingerprint
 from dataset_conversion.brats.splits import FOLDS, Split, choose_test, make_splits
 from dataset_conversion.brats.steps import Step, steps_of
 from dataset_conversion.brats.work import Auditor, Writer
-from dataset_conversion.brats.workers import Workers
+from dataset_conversion.brats.workers import in_threads
 
 OTHER = "remove {} to make it anew, or choose another --dataset-id."
 
 
 class Conversion:
-    """Converts ``tree`` into the folder ``target`` with ``jobs`` processes."""
+    """Converts ``tree`` into the folder ``target`` with ``jobs`` threads."""
 
     def __init__(self, tree: Tree, options: Options, target: Path, jobs: int) -> None:
         self.tree, self.options, self.target = tree, options, target
         self.last = target / ("dataset.json" if options.labelled else "cases.csv")  # of all files to be written
-        self.workers = Workers(jobs)
+        self.jobs = jobs
         self.previous = self._previous()
         self.record = Record(options.as_json())
         self.changed: set[str] = set()
@@ -36,25 +36,22 @@ class Conversion:
     def run(self, *, link: bool, dry_run: bool, skip_bad: bool) -> int:
         """Audit, then write unless there are problems; return the command's exit code."""
         self._say_what_was_found()
-        with self.workers:
-            self._audit()
-            problems = self.record.problems(self.tree.cases)
-            good = {name: case for name, case in self.tree.cases.items() if name in self.record.good()}
-            if problems:
-                _list_problems(problems, len(self.tree.cases) - len(good))
-            if not good or (problems and not skip_bad):
-                print("Nothing was written." + (" --skip-bad converts the other cases." if good else ""))
-                return 1
-            if self.previous:
-                self._refuse_other_cases(self.previous.good(), set(good))
-            test, splits = self._divide(good)
-            if dry_run:
-                print(
-                    f"Would write {len(good) - len(test)} + {len(test)} cases into {self.target}; nothing was written."
-                )
-                return 0
-            self._write(good, test, link)
-            self._finish(good, test, splits, problems)
+        self._audit()
+        problems = self.record.problems(self.tree.cases)
+        good = {name: case for name, case in self.tree.cases.items() if name in self.record.good()}
+        if problems:
+            _list_problems(problems, len(self.tree.cases) - len(good))
+        if not good or (problems and not skip_bad):
+            print("Nothing was written." + (" --skip-bad converts the other cases." if good else ""))
+            return 1
+        if self.previous:
+            self._refuse_other_cases(self.previous.good(), set(good))
+        test, splits = self._divide(good)
+        if dry_run:
+            print(f"Would write {len(good) - len(test)} + {len(test)} cases into {self.target}; nothing was written.")
+            return 0
+        self._write(good, test, link)
+        self._finish(good, test, splits, problems)
         return 0
 
     def _previous(self) -> Record | None:
@@ -106,7 +103,7 @@ class Conversion:
             else:
                 pending.append(case)
         if pending:
-            reports = self.workers.map(Auditor(self.tree.edition, self.tree.kinds), pending, "audit")
+            reports = in_threads(Auditor(self.tree), pending, self.jobs, "audit")
             for case, report in zip(pending, reports, strict=True):
                 self.record.reports[case.name] = report
         if self.previous:
@@ -139,7 +136,7 @@ class Conversion:
         if not pending:
             return
         writer = Writer(self.tree.edition, self.options.clip_percentiles, link)
-        linked = list(self.workers.map(writer, pending, "write"))
+        linked = list(in_threads(writer, pending, self.jobs, "write"))
         if link and not all(linked):
             print("Hard links are not possible here (another file system or owner?): files were copied.")
 

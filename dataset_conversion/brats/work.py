@@ -1,12 +1,11 @@
-"""What worker processes do with one case: audit it, write its files.
+"""What is done with one case: audit it, write its files.
 
-They are objects and not functions because they are sent to other processes with their settings. The modules that need
-NumPy and nibabel are loaded there and not here: the process that only starts the workers need not wait for them.
+The modules that need NumPy and nibabel are imported with the first case: a finished dataset does not wait for them.
 """
 
 from dataclasses import dataclass
 
-from dataset_conversion.brats.discovery import Case
+from dataset_conversion.brats.discovery import Case, Tree
 from dataset_conversion.brats.editions import Edition
 from dataset_conversion.brats.files import link_or_copy
 from dataset_conversion.brats.record import Report
@@ -15,16 +14,15 @@ from dataset_conversion.brats.steps import Step
 
 @dataclass(frozen=True)
 class Auditor:
-    """Audits cases of ``edition`` that have one file of each of ``kinds``."""
+    """Audits cases of ``tree`` that have one file of each kind."""
 
-    edition: Edition
-    kinds: tuple[str, ...]
+    tree: Tree
 
     def __call__(self, case: Case) -> Report:
         """Audit ``case``."""
         from dataset_conversion.brats.audit import audit_case
 
-        return audit_case(case, self.kinds, self.edition)
+        return audit_case(case, self.tree.kinds, self.tree.edition)
 
 
 @dataclass(frozen=True)

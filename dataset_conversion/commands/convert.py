@@ -4,14 +4,13 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from dataset_conversion.brats.conversion import Conversion
 from dataset_conversion.brats.dataset import Options, read_like, target_folder
 from dataset_conversion.brats.discovery import Tree, TreeError, find_cases
 
-MOST_JOBS = 4  # by default: more wait for the disk, and each takes memory
+MOST_JOBS = 4  # by default: more wait for each other, and each takes memory
 DESCRIPTION = """Convert a BraTS tree into an nnU-Net raw dataset, after an audit of every file.
 
 SOURCE may be any folder with the cases of one edition somewhere below it; the edition and the cases are found by the
@@ -46,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     clip.add_argument("--like", metavar="DATASET", help="clip and compress as this dataset (number, name or folder)")
     jobs = min(MOST_JOBS, os.cpu_count() or 1)
-    made.add_argument("--jobs", type=int, default=jobs, metavar="N", help=f"processes (default here: {jobs})")
+    made.add_argument("--jobs", type=int, default=jobs, metavar="N", help=f"threads (default here: {jobs})")
     made.add_argument("--copy", action="store_true", help="copy images instead of hard-linking them")
     made.add_argument("--dry-run", action="store_true", help="audit and say what would be done; write nothing")
     made.add_argument("--skip-bad", action="store_true", help="leave out cases with problems and list them in a file")
@@ -92,10 +91,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"convert_brats.py: {error}", file=sys.stderr)
     except OSError as error:
         print(f"convert_brats.py: {error}; mend it and start again: what is written is kept.", file=sys.stderr)
-    except BrokenProcessPool:
-        print(
-            "convert_brats.py: a process was killed, by lack of memory? Start again with fewer --jobs.", file=sys.stderr
-        )
     except KeyboardInterrupt:
         print("Interrupted; start it again and it finishes the rest.", file=sys.stderr)
         return 130

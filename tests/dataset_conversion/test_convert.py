@@ -313,10 +313,10 @@ def test_what_is_no_case_is_left_out_and_shadows_are_not_mentioned(tree: Any, co
     assert "1 NIfTI files, such as atlas.nii.gz" in capsys.readouterr().out
 
 
-# --- processes, real data
+# --- threads, real data
 
 
-def test_script_with_two_processes_writes_the_same_from_any_folder(tree: Any, convert: Any, raw: Path) -> None:
+def test_script_with_two_threads_writes_the_same_from_any_folder(tree: Any, convert: Any, raw: Path) -> None:
     source = tree()
     command = [sys.executable, str(SCRIPT), str(source), "--dataset-id", "501", "--jobs", "2"]
     done = subprocess.run(command, cwd=source, capture_output=True, text=True, check=False)
