@@ -14,7 +14,6 @@ from nnunet_ext.networks import registry
 from nnunet_ext.networks.cost_table import trainer_name
 from nnunet_ext.networks.spec import NetworkSpec
 from nnunet_ext.networks.stock_plan import INPUT_CHANNELS, OUTPUT_CHANNELS, PATCHES, stock_plan
-from nnunet_ext.profiling.registry_cost import optimiser_of
 
 ALL, ALL_PEERS = "all", "peers"
 MIN_EDGE = 4  # nnU-Net's smallest edge of a feature map at the bottleneck
@@ -135,8 +134,9 @@ def _registry_model(spec: NetworkSpec, size: str, given: Input) -> Model:
     dims = max(spec.dimensions)
     patch = spec.input_size or (given.patch or PATCHES[3])[-dims:]
     shape = (given.batch or 2, given.channels, *patch)
+    optimiser = str(spec.recipe.get("optimiser", "SGD"))
     plan = given.plan if given.plan is not None and spec.input_size is None else topology(patch)
-    return Model(spec.name, size, trainer_name(spec, size), shape, given.outputs, optimiser_of(spec), plan)
+    return Model(spec.name, size, trainer_name(spec, size), shape, given.outputs, optimiser, plan)
 
 
 def _peer_model(name: str, given: Input) -> Model:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from math import log10
 from pathlib import Path
 
 import matplotlib as mpl
@@ -15,6 +16,7 @@ SIZE_MARKERS = {"XS": "v", "S": "o", "M": "s", "L": "D", "Tiny": "v", "Small": "
 # colour maps by the half of the network a stage belongs to, dark at full resolution
 SHADES = {"encoder": "Blues_r", "branches": "Greens_r", "fusion": "Purples_r", "decoder": "Oranges_r"}
 LEVELS = 6
+CELLS = 18  # labels per decade that do not cover each other
 GREYS = {"heads": "#c05080", "loss": "#806040", "optimiser": "#404040"}
 REST = "#b0b0b0"
 
@@ -35,6 +37,7 @@ def stage_bars(rows: Sequence[Row], path: Path) -> None:
     axes.set_yticks(range(len(rows)), [row.model.label for row in rows], fontsize=8)
     axes.set(xlabel="predicted training PAM (MiB), by the stage that made it", ylim=(len(rows) - 0.4, -0.6))
     axes.margins(x=0.08)
+    axes.grid(visible=True, axis="x", alpha=0.25)
     axes.set_title(_title(rows), fontsize=10)
     handles = [mpl.patches.Patch(color=seen[g], label=g) for g in sorted(seen, key=_order)]
     figure.legend(handles=handles, loc="outside right upper", fontsize=8, frameon=False)
@@ -47,16 +50,12 @@ def scatters(rows: Sequence[Row], path: Path) -> None:
     names = list(dict.fromkeys(row.model.name for row in rows))
     figure = Figure(figsize=(15, max(6.5, 0.19 * len(names) + 2)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    for axes, unit, label in ((left, 1e9, "GMACs, one sample"), (right, 1e6, "parameters (millions)")):
-        for row in rows:
-            assert row.cost is not None
-            value = (row.cost.macs if unit == 1e9 else row.cost.parameters) / unit
-            _point(axes, value, row, names)
-        axes.set(xscale="log", yscale="log", xlabel=label)
-        axes.grid(visible=True, which="both", alpha=0.25)
+    _points(left, [(row.cost.macs / 1e9, row) for row in rows if row.cost], names)
+    _points(right, [(row.cost.parameters / 1e6, row) for row in rows if row.cost], names)
+    left.set_xlabel("GMACs, one sample")
+    right.set_xlabel("parameters (millions)")
     left.set_ylabel(f"training PAM (MiB), {_origin(rows)}")
     figure.suptitle(_title(rows), fontsize=11)
-    _plain_numbers(left, right)
     marks = {row.model.size: SIZE_MARKERS.get(row.model.size, "o") for row in rows}
     handles = [
         mpl.lines.Line2D([], [], ls="", marker=m, color="grey", label=f"size {s}" if s else "peer")
@@ -67,21 +66,25 @@ def scatters(rows: Sequence[Row], path: Path) -> None:
     figure.savefig(path, dpi=130)
 
 
-def _point(axes: Axes, value: float, row: Row, names: Sequence[str]) -> None:
-    number = names.index(row.model.name)
-    colour = mpl.colormaps["tab20"](number % 20)
-    assert row.pam_train is not None
-    height = row.pam_train / MIB
-    axes.scatter(value, height, marker=SIZE_MARKERS.get(row.model.size, "o"), color=colour, s=34, alpha=0.8)
-    axes.annotate(str(number + 1), (value, height), xytext=(4, 3), textcoords="offset points", fontsize=8)
-
-
-def _plain_numbers(*both: Axes) -> None:
-    """Numbers without powers of ten."""
-    for axes in both:
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:,g}"))
-            axis.set_minor_formatter(mpl.ticker.NullFormatter())
+def _points(axes: Axes, points: Sequence[tuple[float, Row]], names: Sequence[str]) -> None:
+    """A marker for each row; those that would cover each other share one label."""
+    labels: dict[tuple[int, int], list[tuple[float, float, int]]] = {}
+    for value, row in points:
+        assert row.pam_train is not None
+        number, height = names.index(row.model.name), row.pam_train / MIB
+        marker = SIZE_MARKERS.get(row.model.size, "o")
+        axes.scatter(value, height, marker=marker, color=mpl.colormaps["tab20"](number % 20), s=34, alpha=0.8)
+        cell = round(CELLS * log10(value)), round(CELLS * log10(height))
+        labels.setdefault(cell, []).append((value, height, number + 1))
+    for near in labels.values():
+        text = ", ".join(str(number) for *_, number in sorted(near, key=lambda point: point[2]))
+        axes.annotate(text, max(near)[:2], xytext=(4, 3), textcoords="offset points", fontsize=8)
+    axes.set(xscale="log", yscale="log")
+    axes.grid(visible=True, which="both", alpha=0.25)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:,g}"))
+        axis.set_minor_formatter(mpl.ticker.NullFormatter())
 
 
 def _grouped(row: Row) -> dict[str, int]:

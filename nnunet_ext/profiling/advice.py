@@ -1,12 +1,13 @@
 """What would lower the peak of a training step, each remedy with the peak that it leaves."""
 
+import sys
 from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
 from torch import nn
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import CheckpointError, checkpoint
 
 from nnunet_ext.profiling.autocast import precision_of
 from nnunet_ext.profiling.cost import Cost
@@ -14,6 +15,8 @@ from nnunet_ext.profiling.predict import follow_training, memory
 from nnunet_ext.profiling.stages import stages_of
 
 CANDIDATES = 3  # the stage that holds the peak is often the last one, which recomputation does not help
+
+NO_REMEDY = sys.maxsize
 
 
 def remedies(build: Callable[[], nn.Module], cost: Cost, optimiser: str = "SGD") -> dict[str, int]:
@@ -29,7 +32,7 @@ def remedies(build: Callable[[], nn.Module], cost: Cost, optimiser: str = "SGD")
     stages = set(stages_of(build()).values())
     largest = sorted((s for s in cost.stages if s.stage in stages), key=lambda s: -s.training)[:CANDIDATES]
     single = {f"recompute {s.stage}": total(cost.input_shape, recomputed={s.stage}) for s in largest}
-    found = dict([min(single.items(), key=lambda item: item[1])])
+    found = dict(sorted(single.items(), key=lambda item: item[1])[:1])
     found["recompute every stage"] = total(cost.input_shape, recomputed=stages)
     if batch > 1:
         found[f"batch {batch // 2}"] = total((batch // 2, *sample))
@@ -48,7 +51,11 @@ def _total(
     for module, label in stages_of(network).items():
         if label in recomputed:
             _recompute(module, precision)
-    return memory(follow_training(network, shape, precision=precision, optimiser=optimiser)[0]).total
+    try:
+        peak, _ = follow_training(network, shape, precision=precision, optimiser=optimiser)
+    except CheckpointError:  # autograd functions that read what they saved more than once cannot be recomputed
+        return NO_REMEDY
+    return memory(peak).total
 
 
 def _recompute(module: nn.Module, precision: str) -> None:

@@ -3,7 +3,7 @@
 torch applies a device's autocast to tensors of that device only; on meta tensors none applies, and the CPU's has other
 lists: it leaves group_norm, softmax, pow, sum or interpolation in low precision, for example. The policy here
 is that of ``ATen/autocast_mode.h`` (a test compares the names with it): convolutions and products in low precision,
-norms, powers, losses and interpolation in fp32, concatenations in the widest type of their parts.
+norms, powers, losses and interpolation in fp32, a few others in the widest type of their arguments.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -34,12 +34,10 @@ FLOAT32 = _names(
     native_layer_norm group_norm frobenius_norm nuclear_norm cosine_similarity poisson_nll_loss cosine_embedding_loss
     nll_loss nll_loss2d hinge_embedding_loss kl_div l1_loss smooth_l1_loss huber_loss mse_loss margin_ranking_loss
     multilabel_margin_loss soft_margin_loss triplet_margin_loss multi_margin_loss binary_cross_entropy_with_logits dist
-    pdist cdist renorm logsumexp stft interpolate upsample cross_entropy"""
+    pdist cdist renorm logsumexp interpolate upsample cross_entropy"""
 )
 FLOAT32_RESULT = _names("""prod softmax log_softmax cumprod cumsum linalg_vector_norm linalg_matrix_norm sum norm""")
-WIDEST = _names(
-    """addcdiv addcmul atan2 bilinear cross dot vdot grid_sampler index_put tensordot scatter_add cat stack"""
-)
+WIDEST = _names("""addcdiv addcmul atan2 bilinear cross dot vdot grid_sampler index_put tensordot scatter_add""")
 FUSED_SOFTMAX: Mapping[str, Callable[..., Tensor]] = {"softmax": torch._softmax, "log_softmax": torch._log_softmax}
 
 

@@ -95,7 +95,8 @@ class Training:
             self.targets = self.targets or make_targets(outputs)
             with label(LOSS):
                 loss = supervised_loss(outputs, self.targets)
-        torch.autograd.backward(loss)  # the method would suspend modes of torch functions
+        # an edge instead of a tensor: with the latter, modes of torch functions do not reach into the backward pass
+        torch.autograd.backward(torch.autograd.graph.get_gradient_edge(loss), torch.ones_like(loss))
 
 
 def make_targets(outputs: Tensor | Sequence[Tensor]) -> list[Tensor]:

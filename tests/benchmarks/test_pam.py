@@ -1,0 +1,162 @@
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from matplotlib.image import imread
+
+from benchmarks import flops, latency, pam
+from benchmarks.costs.models import Input, choose
+from benchmarks.costs.rows import OK
+from nnunet_ext.networks import registry
+from nnunet_ext.profiling.predict import predict
+
+ROOT = Path(__file__).resolve().parents[2]
+COLUMNS = (
+    "registry_name,trainer,size,input_shape,batch,precision,parameters,macs,flops,pam_train_mib,pam_inference_mib,"
+    "total_train_mib,pam_sd_mib,peak_stage,device,status"
+)
+NETWORKS = ["unet3d_xs", "nnUNetTrainer_DualBranchGhost_XS", "nnunet_plain"]
+SMALL = ["--patch", "32", "32", "32"]
+
+
+def run(monkeypatch, module, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, arguments)])
+    return module.main()
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_writes_every_file_and_its_rows_add_up(monkeypatch, tmp_path, capsys):
+    assert run(monkeypatch, pam, "--models", *NETWORKS, *SMALL, "--out", tmp_path) == 0
+    printed = capsys.readouterr().out
+    assert (tmp_path / "pam.csv").read_text(encoding="utf-8").splitlines()[0] == COLUMNS
+    rows, stages = read(tmp_path / "pam.csv"), read(tmp_path / "stage_wise_pam_results.csv")
+    assert [(r["registry_name"], r["size"]) for r in rows] == [
+        ("unet3d", "XS"),
+        ("dualbranch_14_ghostnet", "XS"),
+        ("nnunet_plain", ""),
+    ]
+    for row in rows:
+        assert row["status"] == OK
+        assert row["input_shape"] == "4x32x32x32"
+        assert row["registry_name"] in printed
+        parts = [s for s in stages if (s["registry_name"], s["size"]) == (row["registry_name"], row["size"])]
+        for column in ("parameters", "macs", "pam_train_mib", "pam_inference_mib"):
+            assert sum(float(part[column]) for part in parts) == float(row[column])
+        assert int(row["flops"]) == 2 * int(row["macs"])
+    assert "yes/yes/yes" in printed
+    assert "recompute" in printed
+    written = json.loads((tmp_path / "pam.json").read_text(encoding="utf-8"))
+    assert written["versions"]["torch"]
+    assert [r["predicted"]["training_total"] for r in written["rows"]]
+    for picture in ("pam_stages.png", "pam_scatter.png"):
+        assert imread(tmp_path / picture).shape[0] > 200
+
+
+def test_all_leaves_no_network_out_and_respects_their_inputs():
+    models = choose(["all"], Input())
+    assert [(m.name, m.size) for m in models] == [(s.name, size) for s in registry.specs() for size in s.sizes]
+    for model in models:
+        spec, _ = registry.find(f"{model.name}_{model.size}")
+        assert model.input_shape[2:] == (spec.input_size or (128, 128, 128)[-max(spec.dimensions) :])
+
+
+def test_without_names_there_is_one_row_a_network():
+    assert [m.name for m in choose([], Input())] == [s.name for s in registry.specs()]
+
+
+def test_a_failure_is_a_row_with_its_reason(monkeypatch, tmp_path):
+    # two image channels instead of four or two modalities: three are no modality that a dual-branch network knows
+    arguments = ["--models", "unet3d_xs", "dualbranch_14_ghostnet_xs", *SMALL, "--channels", 3, "--out", tmp_path]
+    assert run(monkeypatch, pam, *arguments) == 0
+    good, bad = read(tmp_path / "pam.csv")
+    assert good["status"] == OK
+    assert bad["status"].startswith("failed: ")
+    assert bad["pam_train_mib"] == ""
+
+
+def test_plans_file_gives_strides_patch_and_batch(monkeypatch, tmp_path, plans_file):
+    arguments = ["--models", "unet3d_xs", "--plans", plans_file, "-c", "3d_fullres", "--out", tmp_path]
+    assert run(monkeypatch, pam, *arguments) == 0
+    (row,) = read(tmp_path / "pam.csv")
+    assert (row["input_shape"], row["batch"]) == ("4x16x32x32", "3")
+
+
+@pytest.fixture
+def plans_file(tmp_path):
+    from nnunet_ext.networks.stock_plan import stock_plan
+
+    arguments = {**stock_plan(3, 4), "strides": [[1, 1, 1], [1, 2, 2], [2, 2, 2], [2, 2, 2]]}
+    needed = ["conv_op", "norm_op", "dropout_op", "nonlin"]
+    configuration = {
+        "patch_size": [16, 32, 32],
+        "batch_size": 3,
+        "architecture": {"network_class_name": "x", "arch_kwargs": arguments, "_kw_requires_import": needed},
+    }
+    path = tmp_path / "plans.json"
+    path.write_text(json.dumps({"configurations": {"3d_fullres": configuration}}), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--models", "unet3dd"], "There is no network 'unet3dd'; nearest: unet3d"),
+        (["--models", "nnunet_plan"], "nearest: nnunet_plain"),
+        (["--models", "unet3d", "--patch", "33", "32", "32"], "the next legal patch is [40, 32, 32]"),
+        (["--models", "monai_unetr", "--patch", "40", "32", "32"], "the next legal patch is [48, 32, 32]"),
+        (["--models", "unet3d", "--patch", "4", "4", "4"], "the smallest legal edge is 8"),
+        (["--models", "unet3d", "--patch", "32"], "--patch has 1 numbers"),
+        (["--models", "unet3d", "--batch", "0"], "it must be at least 1"),
+        (["--models", "unet3d", "--device", "cpu", "--precision", "amp"], "CUDA's autocast"),
+        (["--models", "unet3d", "--out", "/proc/version/x"], "cannot be written to"),
+        (["--models", "unet3d", "--plans", "missing.json"], "is no readable plans file"),
+    ],
+)
+def test_bad_input_ends_in_one_sentence(monkeypatch, capsys, arguments, sentence):
+    assert run(monkeypatch, pam, *arguments) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert len(error.splitlines()) == 1
+
+
+def test_cuda_that_is_not_there_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert run(monkeypatch, pam, "--models", "unet3d", "--device", "cuda") == 2
+    assert "no CUDA device" in capsys.readouterr().err
+
+
+def test_measured_on_a_cpu_agrees_with_the_prediction(monkeypatch, tmp_path):
+    arguments = ["--models", "dualbranch_14_ghostnet_xs", *SMALL, "--device", "cpu", "--repeats", 2, "--out", tmp_path]
+    assert run(monkeypatch, pam, *arguments) == 0
+    (row,) = json.loads((tmp_path / "pam.json").read_text(encoding="utf-8"))["rows"]
+    predicted = row["predicted"]["training"]["activations"] / 2**20
+    assert row["pam_train_mib"] == pytest.approx(predicted, rel=0.01)
+    assert row["pam_sd_mib"] is not None
+    assert row["precision"] == "fp32"
+
+
+def test_flops_and_latency_write_their_tables(monkeypatch, tmp_path, capsys):
+    assert run(monkeypatch, flops, "--models", "unet3d_xs", *SMALL, "--out", tmp_path) == 0
+    assert run(monkeypatch, latency, "--models", "unet3d_xs", *SMALL, "--repeats", 2, "--out", tmp_path) == 0
+    (counts,), (times,) = read(tmp_path / "flops.csv"), read(tmp_path / "latency.csv")
+    (model,) = choose(["unet3d_xs"], Input(patch=(32, 32, 32)))
+    import torch
+
+    with torch.device("meta"):
+        assert int(counts["macs"]) == predict(model.build(), model.input_shape).macs
+    assert 0 < float(times["min_ms"]) <= float(times["median_ms"]) <= float(times["p90_ms"])
+    assert times["batch"] == "1"
+    assert "GMACs" in capsys.readouterr().out
+
+
+def test_runs_as_a_script_from_anywhere(tmp_path):
+    script = ROOT / "benchmarks" / "pam.py"
+    done = subprocess.run([sys.executable, script, "--help"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "--models" in done.stdout

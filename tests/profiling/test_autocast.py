@@ -1,0 +1,120 @@
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import group_norm, instance_norm, interpolate, softmax
+
+from nnunet_ext.profiling.autocast import CudaAutocast, precision_of
+from nnunet_ext.profiling.predict import predict
+from tests.profiling.small import PATCH, build
+
+HEADER = Path(torch.__file__).parent / "include" / "ATen" / "autocast_mode.h"
+# operators that no Python function reaches by this name: overloads for recurrent networks, interpolation and losses,
+# which the functions `interpolate` and `upsample` and the losses themselves stand for
+INNER = {"_convolution", "_scaled_dot_product_flash_attention", "upsample_nearest1d", "upsample_linear1d"}
+RECURRENT = re.compile(r"_thnn_fused_.*|lstm_cell|gru_cell|rnn_.*")
+UPSAMPLING = re.compile(r"_?upsample_.*")
+
+
+def listed(macro: str) -> set[str]:
+    text = HEADER.read_text(encoding="utf-8")
+    body = re.search(rf"#define {macro}\(_\)(.*?)\n\n", text, re.DOTALL)[1]
+    names = set(re.findall(r"_\((\w+)", body))
+    return {n for n in names if n not in INNER and not RECURRENT.fullmatch(n) and not UPSAMPLING.fullmatch(n)}
+
+
+def kernels(key: str) -> set[str]:
+    has = torch._C._dispatch_has_kernel_for_dispatch_key
+    operators = [name for name in torch._C._dispatch_get_all_op_names() if name.startswith("aten::")]
+    names = {name.removeprefix("aten::").partition(".")[0] for name in operators if has(name, key)}
+    return {n for n in names if n not in INNER and not RECURRENT.fullmatch(n)}
+
+
+# torch.autocast("cuda") treats these, torch.autocast("cpu") does not: on a CPU they stay in low precision
+CUDA_ONLY = """
+    acos addcdiv addcmul addmv addr asin atan2 bilinear chain_matmul convolution cosh cosine_similarity cross
+    cudnn_convolution cudnn_convolution_transpose _cudnn_rnn cumprod cumsum dist dot einsum erfinv exp expm1
+    frobenius_norm group_norm index_put layer_norm linalg_matrix_norm linalg_multi_dot linalg_vector_norm log log10
+    log1p log2 log_softmax logsumexp mv native_layer_norm norm nuclear_norm pdist pow reciprocal renorm rms_norm
+    rsqrt scatter_add sinh softmax softplus sum tan tensordot upsample_bicubic2d _upsample_bicubic2d_aa
+    upsample_bilinear2d _upsample_bilinear2d_aa upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d
+    _upsample_nearest_exact2d _upsample_nearest_exact3d upsample_trilinear3d vdot
+"""
+# and the other way round: among others Fourier transforms, which CUDA leaves in half precision
+CPU_ONLY = {"cat", "stack", "stft", "fft_rfftn", "fft_irfftn", "fft_fftn", "fft_ifftn"}
+
+
+def test_operators_that_the_autocasts_of_cuda_and_cpu_treat_differently():
+    cuda, cpu = kernels("AutocastCUDA"), kernels("AutocastCPU")
+    assert cuda - cpu == set(CUDA_ONLY.split())
+    assert cpu - cuda >= CPU_ONLY
+
+
+def test_ours_differs_from_the_cpus_autocast_on_the_same_functions():
+    x = torch.randn(2, 4, 3, 3).bfloat16()
+    for function in (lambda t: group_norm(t, 4), lambda t: softmax(t, 1), lambda t: t**2, lambda t: t.sum(1)):
+        with torch.autocast("cpu", torch.bfloat16):
+            assert function(x).dtype == torch.bfloat16
+        with CudaAutocast(torch.bfloat16):
+            assert function(x.to("meta")).dtype == torch.float32
+
+
+@pytest.fixture
+def maps():
+    return torch.empty(2, 4, 8, 8, 8, device="meta", dtype=torch.float16)
+
+
+@pytest.mark.parametrize(
+    ("function", "dtype"),
+    [
+        (lambda x: nn.Conv3d(4, 4, 3, device="meta")(x.float()), torch.float16),
+        (lambda x: nn.Linear(8, 8, device="meta")(x.float()), torch.float16),
+        (lambda x: x.float() @ x.float(), torch.float16),
+        (instance_norm, torch.float16),
+        (lambda x: x * 2 + x, torch.float16),
+        (lambda x: group_norm(x, 4), torch.float32),
+        (nn.LayerNorm(8, device="meta"), torch.float32),
+        (lambda x: softmax(x, 1), torch.float32),
+        (lambda x: x.softmax(dim=1), torch.float32),
+        (lambda x: x**2, torch.float32),
+        (lambda x: x.sum(1), torch.float32),
+        (lambda x: x.sum(1, dtype=torch.float16), torch.float16),
+        (lambda x: interpolate(x, scale_factor=2, mode="trilinear"), torch.float32),
+        (lambda x: torch.cat((x, x.float())), torch.float32),
+        (lambda x: torch.cat((x, x)), torch.float16),
+        (lambda x: x.double().exp(), torch.float64),
+    ],
+)
+def test_results_have_the_types_of_cudas_autocast(function, dtype, maps):
+    with CudaAutocast(torch.float16):
+        assert function(maps).dtype == dtype
+
+
+def test_regions_without_autocast_are_respected(maps):
+    with CudaAutocast(torch.float16), torch.autocast("cuda", enabled=False):
+        assert (maps.float() @ maps.float()).dtype == torch.float32
+    assert not torch.is_autocast_enabled("cuda")
+
+
+def test_parameter_is_cast_once_and_its_gradient_is_wide(maps):
+    layer = nn.Conv3d(4, 4, 3, device="meta")
+    mode = CudaAutocast(torch.bfloat16)
+    with mode:
+        out = layer(maps).sum() + layer(maps).sum()
+        assert len(mode._copies) == 2
+    out.backward()
+    assert layer.weight.grad.dtype == torch.float32
+    assert not mode._copies
+
+
+def test_cpu_has_no_amp():
+    with pytest.raises(ValueError, match="CUDA's autocast"):
+        precision_of("cpu", "amp")
+
+
+def test_autocast_halves_the_maps_of_a_convolutional_network():
+    wide, narrow = (predict(build("unet3d_xs"), (2, 4, *PATCH), precision=p).training for p in ("fp32", "amp"))
+    assert 0.45 < narrow.activations / wide.activations < 0.65
+    assert narrow.parameters == wide.parameters
