@@ -26,6 +26,7 @@ REQUIREMENTS = [
 EXTRAS = {
     "test": [
         "pytest",
+        "pytest-timeout",
         "pytest-xdist",
         "hypothesis",
         "isal",

