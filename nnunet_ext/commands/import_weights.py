@@ -12,12 +12,12 @@ are taken to be the dataset's. nnU-Net itself never takes over the segmentation 
 
 import argparse
 import json
-import os
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nnunet_ext.commands.preprocessed import dataset_folder, read_plans
 from nnunet_ext.commands.table import aligned
 from nnunet_ext.networks.channels import modality_of
 
@@ -50,7 +50,8 @@ def run(args: argparse.Namespace) -> int:
     if not args.o.parent.is_dir():
         raise ValueError(f"There is no folder {args.o.parent} to write {args.o.name} into; create it first.")
     state = _read(args.file)
-    plans, dataset = _preprocessed(args.d, args.p)
+    folder = dataset_folder(args.d)
+    plans, dataset = read_plans(folder, args.p), json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
     channels = _channels(args.channels, dataset["channel_names"]) if args.channels else None
     result = import_monai(_network(args.tr, plans, args.c, dataset), state, channels)
     if len(result.matched) < FEWEST * len(state):
@@ -93,21 +94,6 @@ def _read(path: Path) -> dict[str, "Tensor"]:
 
 def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0].rstrip(".") or type(error).__name__
-
-
-def _preprocessed(dataset: str, plans: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The plans and dataset.json of a preprocessed dataset."""
-    root = os.environ.get("nnUNet_preprocessed")
-    if not root:
-        raise ValueError("nnUNet_preprocessed is not set; `nnunet_ext env` tells how to set it.")
-    found = sorted(Path(root).glob(f"Dataset{int(dataset):03d}_*" if dataset.isdecimal() else dataset))
-    if len(found) != 1:
-        raise ValueError(f"{root} holds {len(found)} datasets {dataset}, not one; preprocess it, or give its name.")
-    path = found[0] / f"{plans}.json"
-    if not path.is_file():
-        raise ValueError(f"There are no plans {path}; run nnUNetv2_plan_and_preprocess, or name others with -p.")
-    contents = (json.loads(p.read_text(encoding="utf-8")) for p in (path, found[0] / "dataset.json"))
-    return next(contents), next(contents)
 
 
 def _network(trainer: str, plans: dict[str, Any], configuration: str, dataset: dict[str, Any]) -> "nn.Module":

@@ -1,0 +1,103 @@
+"""Plans that fit: patch and batch of networks for several memory targets, and the rule that stopped each.
+
+    python benchmarks/plans.py -d 501
+    python benchmarks/plans.py -d 501 --networks nnUNetTrainer_UNet3D_L --gpu-memory 16 40 --out results
+
+DATASET is one that nnU-Net has planned; no plans are written (``nnunet_ext plan`` does). All is predicted, so no GPU is
+needed. Writes plans.json, with every configuration, and plans.md, with the table of CONFIG.
+"""
+
+import argparse
+import io
+import sys
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # a script's own package is not on the path
+
+from benchmarks.costs.options import run_command, writable  # noqa: E402 - needs the path above
+from benchmarks.costs.report import markdown, write_json  # noqa: E402 - see above
+from nnunet_ext.commands.plan import cells, trainer_of  # noqa: E402 - see above
+from nnunet_ext.commands.preprocessed import dataset_folder, read_plans  # noqa: E402 - see above
+from nnunet_ext.planning.memory import TrainingMemory  # noqa: E402 - see above
+from nnunet_ext.planning.planner import FittingPlanner  # noqa: E402 - see above
+
+NETWORKS = ("DualBranchGhost_M", "UNet3D", "DualBranchStride_M", "DualBranchRepLK_M", "SwinUNETR_M")
+TARGETS = (4.0, 8.0, 11.0, 24.0)  # GB
+HEADER = ("network", "target", "patch", "batch", "memory", "used", "patch stopped by", "batch stopped by")
+
+
+class Unwritten(FittingPlanner):
+    """Keeps its plans to itself."""
+
+    def save_plans(self, plans: dict[str, Any]) -> None:
+        """Writes nothing."""
+
+
+def records(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """One record for each network and target, with the fits by configuration or the reason why there are none."""
+    folder = dataset_folder(args.d)
+    base = read_plans(folder, args.p)
+    for name in args.networks:
+        trainer = trainer_of(name)
+        memory = TrainingMemory(trainer.spec, trainer.size, trainer.recipe.optimiser)
+        for target in args.gpu_memory:
+            planner = Unwritten(folder, base, memory, target, "unwritten")
+            planner.max_dataset_covered = args.max_dataset_covered
+            record = {"network": f"{trainer.spec.trainer}_{trainer.size}", "target_gb": target}
+            try:
+                with redirect_stdout(io.StringIO()):
+                    planner.plan_experiment()
+            except ValueError as error:
+                yield record | {"refused": str(error)}
+                continue
+            yield record | {"fits": planner.fits}
+
+
+def line(record: dict[str, Any], configuration: str, covered: float) -> list[str]:
+    """The record's line of the table."""
+    start = [record["network"], f"{record['target_gb']:g} GB"]
+    if "refused" in record:
+        return [*start, *["-"] * 4, record["refused"], "-"]
+    return [*start, *cells(record["fits"][configuration], covered)]
+
+
+def as_plain(record: dict[str, Any]) -> dict[str, Any]:
+    """The record for JSON."""
+    fits = record.get("fits", {})
+    return {**record, "fits": {name: {**asdict(fit), "share": fit.share} for name, fit in fits.items()}}
+
+
+def command(args: argparse.Namespace) -> int:
+    """Prints each line when it is found, then writes the files."""
+    folder, found = writable(args.out), []
+    for record in records(args):
+        print("  ".join(line(record, args.c, args.max_dataset_covered)), flush=True)
+        found.append(record)
+    table = markdown(HEADER, [line(record, args.c, args.max_dataset_covered) for record in found])
+    write_json(folder / "plans.json", [as_plain(record) for record in found])
+    (folder / "plans.md").write_text(table + "\n", encoding="utf-8")
+    return 0
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="plans.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("-d", required=True, metavar="DATASET", help="number or name")
+    parser.add_argument("-p", default="nnUNetPlans", metavar="PLANS", help="default: %(default)s")
+    parser.add_argument("-c", default="3d_fullres", metavar="CONFIG", help="of the table; default: %(default)s")
+    parser.add_argument("--networks", nargs="+", default=NETWORKS, metavar="NAME", help="trainer or registry names")
+    parser.add_argument("--gpu-memory", nargs="+", type=float, default=TARGETS, metavar="GB")
+    parser.add_argument("--max-dataset-covered", type=float, default=0.05, metavar="F")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", metavar="FOLDER")
+    return run_command(command, parser)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
