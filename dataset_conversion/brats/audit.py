@@ -61,8 +61,9 @@ def _differences(geometry: Geometry, first: Geometry) -> Iterator[str]:
             yield f"has the {name} {numbers[0]}, the case's first image {numbers[1]} (tolerance {tolerance})"
 
 
-def _check_image(values: NDArray[Any]) -> Iterator[Problem]:
+def _check_image(volume: Volume) -> Iterator[Problem]:
     """Find what is wrong with the voxels of an image."""
+    values = volume.values
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         yield Problem("has voxels that are NaN or infinite", "export it again or set them to 0")
     middle = values[..., values.shape[-1] // 2]  # shows a brain, which saves looking at the whole volume
@@ -108,24 +109,32 @@ class _Auditor:
             data = read_bytes(path)
             self.digest.update(data)
             volume = decode(unpack(data, path))
-            geometry = _geometry(volume)
-            if self.first is None:
-                self.first = geometry
-            for text in _differences(geometry, self.first):
-                yield Problem(text, "register or resample it to the others, or download the case again")
-            if kind == SEGMENTATION:
-                self.voxels = _count_labels(volume.labels(), self.edition)
-            else:
-                yield from _check_image(volume.values)
         except VolumeError as error:
             yield Problem(error.text, error.remedy)
+            return
+        for check in (self._check_geometry, self._check_labels if kind == SEGMENTATION else _check_image):
+            try:
+                yield from check(volume)
+            except VolumeError as error:
+                yield Problem(error.text, error.remedy)
+
+    def _check_geometry(self, volume: Volume) -> Iterator[Problem]:
+        geometry = _geometry(volume)
+        if self.first is None:
+            self.first = geometry
+        for text in _differences(geometry, self.first):
+            yield Problem(text, "register or resample it to the others, or download the case again")
+
+    def _check_labels(self, volume: Volume) -> Iterator[Problem]:
+        self.voxels = _count_labels(volume.labels(), self.edition)
+        yield from ()
 
 
 def audit_case(case: Case, kinds: tuple[str, ...], edition: Edition) -> Report:
-    """Audit all files of a case that has each kind once: voxels per label, checksum, every problem."""
+    """Audit the files of a case that are there once: voxels per label, checksum, every problem."""
     auditor = _Auditor(edition)
     problems = []
-    for kind in kinds:
+    for kind in (kind for kind in kinds if len(case.files.get(kind, ())) == 1):
         path = case.files[kind][0]
         problems += [p._replace(case=case.name, file=path.name) for p in auditor.check(path, kind)]
     labels = edition.labels

@@ -13,7 +13,7 @@ from dataset_conversion.brats.dataset import (
     write_skipped,
 )
 from dataset_conversion.brats.discovery import Case, Tree
-from dataset_conversion.brats.record import Problem, Record, Report, fingerprint
+from dataset_conversion.brats.record import Problem, Record, fingerprint
 from dataset_conversion.brats.splits import FOLDS, Split, choose_test, make_splits
 from dataset_conversion.brats.steps import Step, steps_of
 from dataset_conversion.brats.work import Auditor, Writer
@@ -95,17 +95,15 @@ class Conversion:
         pending: list[Case] = []
         for name, case in self.tree.cases.items():
             self.record.fingerprints[name] = fingerprint(case)
-            problems = check_files(case, self.tree)
-            if problems:
-                self.record.reports[name] = Report({}, "", problems)
-            elif self.previous and self.previous.fingerprints[name] == self.record.fingerprints[name]:
+            if self.previous and self.previous.fingerprints[name] == self.record.fingerprints[name]:
                 self.record.reports[name] = self.previous.reports[name]
             else:
                 pending.append(case)
         if pending:
             reports = in_threads(Auditor(self.tree), pending, self.jobs, "audit")
             for case, report in zip(pending, reports, strict=True):
-                self.record.reports[case.name] = report
+                problems = [*check_files(case, self.tree), *report.problems]
+                self.record.reports[case.name] = report._replace(problems=problems)
         if self.previous:
             self.changed = {case.name for case in pending}
 
@@ -113,7 +111,12 @@ class Conversion:
         """Cases kept for testing, and the splits of the others; ValueError if other splits are in use."""
         if not self.options.labelled:
             return set(good), []
-        test = choose_test(good, self.options.test_fraction)
+        fraction = self.options.test_fraction
+        test = choose_test(good, fraction)
+        if fraction and not test:
+            raise ValueError(
+                f"--test-fraction {fraction} of these patients is less than one; give more or leave it out."
+            )
         training = {name: case for name, case in good.items() if name not in test}
         if not training:
             raise ValueError(f"--test-fraction {self.options.test_fraction} leaves no patient to train with.")
@@ -132,7 +135,7 @@ class Conversion:
         self.record.write(self.target)
         for folder in {step.target.parent for steps in plan for step in steps}:
             folder.mkdir(exist_ok=True)
-        pending = [rest for steps in plan if (rest := [step for step in steps if not step.done()])]
+        pending = [rest for steps in plan if (rest := [step for step in steps if not step.done(link)])]
         if not pending:
             return
         writer = Writer(self.tree.edition, self.options.clip_percentiles, link)
@@ -146,7 +149,8 @@ class Conversion:
 
     def _finish(self, good: dict[str, Case], test: set[str], splits: list[Split], problems: list[Problem]) -> None:
         """Write the tables and, last, ``dataset.json``: nnU-Net sees a whole dataset or none."""
-        if self.last.exists():
+        tables = [self.target / "cases.csv", *([self.target / "splits_final.json"] if splits else []), self.last]
+        if all(path.exists() for path in tables):
             print(f"{self.target} is complete.")
             return
         if problems:

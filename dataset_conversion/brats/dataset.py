@@ -12,7 +12,7 @@ from typing import Any
 
 from dataset_conversion.brats.discovery import Case
 from dataset_conversion.brats.editions import MODALITIES, Edition
-from dataset_conversion.brats.files import write_whole
+from dataset_conversion.brats.files import read_json, write_whole
 from dataset_conversion.brats.record import Problem, Report
 from dataset_conversion.brats.splits import Split
 
@@ -91,19 +91,19 @@ def read_like(like: str) -> tuple[tuple[float, float] | None, str]:
     path = folder / "dataset.json"
     if not path.is_file():
         raise ValueError(f"--like is {like}; give a dataset's number or name in {raw_folder()}, or its folder.")
-    dataset = json.loads(path.read_text(encoding="utf-8"))
-    if dataset["channel_names"] != CHANNELS:
-        channels = ", ".join(dataset["channel_names"].values())
+    dataset = read_json(path)
+    if dataset.get("channel_names") != CHANNELS:
+        channels = ", ".join(dataset.get("channel_names", {}).values()) or "none"
         raise ValueError(f"{path} has the channels {channels}, this converter makes {', '.join(MODALITIES)}.")
     limits = dataset.get("clip_percentiles")
-    return (limits[0], limits[1]) if limits else None, dataset["file_ending"]
+    return (limits[0], limits[1]) if limits else None, dataset.get("file_ending", ".nii.gz")
 
 
 def check_splits(target: Path, splits: list[Split]) -> None:
     """Refuse (ValueError) if nnUNet_preprocessed holds other splits: models may have been trained with them."""
     folder = folder_of("nnUNet_preprocessed")
     there = folder and folder / target.name / "splits_final.json"
-    if there and there.is_file() and json.loads(there.read_text(encoding="utf-8")) != splits:
+    if there and there.is_file() and read_json(there) != splits:
         raise ValueError(f"{there} holds another split; choose another --dataset-id, or remove it and its models.")
 
 

@@ -1,10 +1,12 @@
 """Files that are either whole or absent, and links that become copies where they must."""
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -26,6 +28,16 @@ def write_whole(target: Path, data: bytes | bytearray) -> None:
     """Write ``data`` to ``target``: all of it or nothing."""
     with replacing(target) as temporary:
         temporary.write_bytes(data)
+
+
+def read_json(path: Path) -> Any:
+    """Content of a JSON file; ValueError with the file's name if it is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is no readable JSON ({error}); restore it, or remove it and what it describes."
+        ) from error
 
 
 def is_same(source: Path, target: Path) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dataset_conversion.brats.discovery import Case
-from dataset_conversion.brats.files import write_whole
+from dataset_conversion.brats.files import read_json, write_whole
 
 RECORD_NAME = "conversion.json"
 
@@ -59,7 +59,7 @@ class Record:
         path = folder / RECORD_NAME
         if not path.is_file():
             return None
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = read_json(path)
         reports = {
             case: Report(
                 {int(label): number for label, number in report["voxels"].items()},
@@ -74,10 +74,6 @@ class Record:
         """Write the record into ``folder``."""
         stored = asdict(self) | {"reports": {case: report._asdict() for case, report in self.reports.items()}}
         write_whole(folder / RECORD_NAME, json.dumps(stored).encode())
-
-    def knows(self, case: Case) -> bool:
-        """Whether the audit of ``case`` still holds."""
-        return case.name in self.reports and self.fingerprints[case.name] == fingerprint(case)
 
     def good(self) -> set[str]:
         """Names of the cases without a problem."""

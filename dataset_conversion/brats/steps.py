@@ -18,9 +18,14 @@ class Step(NamedTuple):
     source: Path
     target: Path
 
-    def done(self) -> bool:
-        """Whether the file is there: files are whole or absent, and those of changed sources are removed first."""
-        return is_same(self.source, self.target) if self.action == "link" else self.target.exists()
+    def done(self, link: bool) -> bool:
+        """Whether the file is there: files are whole or absent, and those of changed sources are removed first.
+
+        ``link`` is false where copies are asked for: then a link is not yet what it should be.
+        """
+        if self.action != "link":
+            return self.target.exists()
+        return is_same(self.source, self.target) and (link or not self.target.samefile(self.source))
 
 
 def _action(kind: str, source: Path, relabelled: bool, options: Options) -> str:

@@ -32,6 +32,9 @@ class VolumeError(Exception):
         super().__init__(text, remedy)
         self.text, self.remedy = text, remedy
 
+    def __str__(self) -> str:
+        return f"{self.text}; {self.remedy}"
+
 
 class Volume(NamedTuple):
     """A decoded volume in the file's axis order (x, y, z).

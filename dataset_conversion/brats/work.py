@@ -14,7 +14,7 @@ from dataset_conversion.brats.steps import Step
 
 @dataclass(frozen=True)
 class Auditor:
-    """Audits cases of ``tree`` that have one file of each kind."""
+    """Audits cases of ``tree``."""
 
     tree: Tree
 
@@ -46,11 +46,14 @@ class Writer:
     def _rewrite(self, step: Step) -> None:
         from dataset_conversion.brats import volumes
 
-        if step.action == "recompress":
-            volumes.recompress(step.source, step.target)
-        elif step.action == "relabel":
-            volumes.relabel(step.source, step.target, self.edition.labels)
-        else:
-            assert step.action == "clip", step
-            assert self.clip_percentiles is not None
-            volumes.clip(step.source, step.target, *self.clip_percentiles)
+        try:
+            if step.action == "recompress":
+                volumes.recompress(step.source, step.target)
+            elif step.action == "relabel":
+                volumes.relabel(step.source, step.target, self.edition.labels)
+            else:
+                assert step.action == "clip", step
+                assert self.clip_percentiles is not None
+                volumes.clip(step.source, step.target, *self.clip_percentiles)
+        except volumes.VolumeError as error:  # the audit found it sound: it was changed since
+            raise OSError(f"{step.source} {error}") from error

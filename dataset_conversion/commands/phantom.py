@@ -1,6 +1,7 @@
 """The command line of ``phantom_brats.py``."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="phantom_brats.py",
         description="Write a BraTS training tree of phantoms: no patient's data, the same bytes for the same seed.",
-        epilog="exit codes: 0 done, 2 wrong usage",
+        epilog="exit codes: 0 done, 2 wrong usage or an OUT that cannot be written, 130 interrupted",
     )
     made.add_argument("out", type=Path, help="folder that the edition's tree is written into")
     made.add_argument("--cases", type=int, default=10, help="number of cases (default: 10)")
@@ -34,10 +35,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = arguments.parse_args(argv)
     if args.cases < 1:
         arguments.error(f"--cases is {args.cases}; give at least 1")
+    if args.seed < 0:
+        arguments.error(f"--seed is {args.seed}; give 0 or more")
     if min(args.shape) < MINIMUM_EDGE:
         arguments.error(f"--shape has an edge of {min(args.shape)} voxels; a brain needs at least {MINIMUM_EDGE}")
-    for index in tqdm(range(args.cases), desc="phantoms", unit="case"):
-        phantom = make_phantom(tuple(args.shape), args.seed, index)
-        write_case(phantom, case_folder(args.out, args.edition, index, phantom.grade))
+    try:
+        for index in tqdm(range(args.cases), desc="phantoms", unit="case"):
+            phantom = make_phantom(tuple(args.shape), args.seed, index)
+            write_case(phantom, case_folder(args.out, args.edition, index, phantom.grade))
+    except OSError as error:
+        print(f"phantom_brats.py: {error}; give a folder that can be written.", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Interrupted; the same command starts anew.", file=sys.stderr)
+        return 130
     print(f"{args.cases} phantoms of BraTS {args.edition} in {args.out}")
     return 0

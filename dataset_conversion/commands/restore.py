@@ -1,7 +1,6 @@
 """The command line of ``restore_brats_labels.py``."""
 
 import argparse
-import json
 import shutil
 import sys
 from collections.abc import Sequence
@@ -12,13 +11,14 @@ from tqdm import tqdm
 
 from dataset_conversion.brats.discovery import ending_of
 from dataset_conversion.brats.editions import EDITIONS, Edition, edition_named
-from dataset_conversion.brats.files import replacing
+from dataset_conversion.brats.files import read_json, replacing
 from dataset_conversion.brats.volumes import VolumeError, read_volume, relabel
 
 EPILOG = """exit codes:
   0  done
   1  problems in the predictions, each listed; nothing was written
-  2  cannot be done as asked, explained in one sentence on stderr"""
+  2  cannot be done as asked, explained in one sentence on stderr
+130  interrupted; what is written is whole"""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _edition_of_dataset(folder: Path) -> Edition:
     path = folder / "dataset.json"
-    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    content = read_json(path) if path.is_file() else {}
     if "edition" not in content:
         raise ValueError(f"--dataset is {folder}, which has no dataset.json of this converter; give --edition instead.")
     return edition_named(content["edition"])
@@ -73,7 +73,10 @@ def _restore(file: Path, target: Path, edition: Edition) -> None:
         with replacing(target) as temporary:
             shutil.copyfile(file, temporary)
     else:
-        relabel(file, target, back)
+        try:
+            relabel(file, target, back)
+        except VolumeError as error:  # the check found it sound: it was changed since
+            raise OSError(f"{file} {error}") from error
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -106,4 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(args)
     except (ValueError, OSError) as error:
         print(f"restore_brats_labels.py: {error}", file=sys.stderr)
-        return 2
+    except KeyboardInterrupt:
+        print("Interrupted; what is written is whole. Start it again.", file=sys.stderr)
+        return 130
+    return 2

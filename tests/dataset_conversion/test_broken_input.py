@@ -199,6 +199,17 @@ def test_all_problems_are_collected(tree: Any, convert: Any, capsys: Any) -> Non
     assert "4 problems in 2 cases:" in capsys.readouterr().out
 
 
+def test_all_problems_of_one_case_are_collected(tree: Any, convert: Any, capsys: Any) -> None:
+    source = tree()
+    for kind in ("modality missing", "NaN", "label 3 in 2018", "shape", "origin"):
+        BROKEN[kind].spoil(source)
+    assert convert(source) == 1
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(f"  {CASE}: ")]
+    assert len(lines) == 5, lines
+    for text in ("is missing", "NaN", "has the label", "has the shape", "has the origin"):
+        assert sum(text in line for line in lines) == 1, text
+
+
 def test_editions_are_never_mixed(tree: Any, convert: Any, raw: Path, capsys: Any) -> None:
     tree("2018")
     source = tree("2021").parent

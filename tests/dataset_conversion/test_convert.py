@@ -245,6 +245,16 @@ def test_like_an_unknown_or_foreign_dataset_is_refused(
     assert not list(raw.glob("Dataset501*"))
 
 
+@pytest.mark.parametrize(("text", "hint"), [("{", "dataset.json is no readable JSON"), ("{}", "has the channels none")])
+def test_like_a_spoilt_dataset_is_refused(
+    text: str, hint: str, tree: Any, convert: Any, raw: Path, capsys: Any
+) -> None:
+    (raw / "Dataset007_Other").mkdir(parents=True)
+    (raw / "Dataset007_Other" / "dataset.json").write_text(text)
+    assert convert(tree(), "--like", "7") == 2
+    assert hint in capsys.readouterr().err
+
+
 # --- links and copies
 
 

@@ -5,11 +5,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy.ndimage import label
 
 from dataset_conversion.brats.phantom import EDEMA, ENHANCING, NECROSIS, make_phantom, smooth_field
 from dataset_conversion.commands.phantom import main
 
 SHAPE = (24, 32, 28)
+SPECK = 20  # voxels; noise may part fewer from a tumour
 SCRIPT = Path(__file__).resolve().parents[2] / "dataset_conversion" / "phantom_brats.py"
 
 
@@ -71,6 +73,17 @@ def test_kinds_of_tumours_follow_the_schedule() -> None:
     assert [index for index, p in enumerate(phantoms) if ENHANCING not in p.labels] == [3, 11]
 
 
+def test_one_tumour_of_three_is_multi_focal() -> None:
+    def foci(index: int) -> int:
+        cores, number = label(np.isin(make_phantom((64, 64, 64), 1, index).labels, (NECROSIS, ENHANCING)))
+        return sum(np.count_nonzero(cores == one) > SPECK for one in range(1, number + 1))
+
+    # the oedema of two foci may run together, their cores hardly ever
+    found = [foci(index) for index in range(12)]
+    assert all(found[index] == 1 for index in range(12) if index % 3 != 1), found
+    assert sum(found[index] > 1 for index in range(12) if index % 3 == 1) >= 3, found
+
+
 def test_contrasts_show_what_they_show_in_patients() -> None:
     images, labels, _ = make_phantom((64, 64, 64), 0, 2)
     t1, t1ce, t2, flair = images.astype(float) / [[[[np.median(image[image > 0])]]] for image in images]
@@ -104,7 +117,14 @@ def test_script_runs_from_any_folder(tmp_path: Path) -> None:
     assert len(tree(tmp_path)) == 5
 
 
-@pytest.mark.parametrize(("options", "hint"), [(["--cases", "0"], "at least 1"), (["--shape", "8", "32", "32"], "16")])
+@pytest.mark.parametrize(
+    ("options", "hint"),
+    [
+        (["--cases", "0"], "at least 1"),
+        (["--shape", "8", "32", "32"], "16"),
+        (["--seed", "-1"], "0 or more"),
+    ],
+)
 def test_wrong_numbers_are_usage_errors(
     tmp_path: Path, options: list[str], hint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -112,3 +132,9 @@ def test_wrong_numbers_are_usage_errors(
         main([str(tmp_path / "out"), *options])
     assert hint in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_a_file_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "out").touch()
+    assert main([str(tmp_path / "out"), "--cases", "1", "--shape", "16", "16", "16"]) == 2
+    assert "give a folder that can be written" in capsys.readouterr().err

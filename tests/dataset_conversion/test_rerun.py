@@ -43,7 +43,16 @@ def test_a_complete_dataset_needs_no_numpy(tree: Any, convert: Any, raw: Path) -
     subprocess.run([sys.executable, "-c", code], cwd=SCRIPT.parents[1], check=True)
 
 
-@pytest.mark.parametrize("lost", ["imagesTr/Brats18_P01_1_1_0002.nii.gz", "labelsTr/Brats18_P03_3_1.nii.gz"])
+@pytest.mark.parametrize(
+    "lost",
+    [
+        "imagesTr/Brats18_P01_1_1_0002.nii.gz",
+        "labelsTr/Brats18_P03_3_1.nii.gz",
+        "splits_final.json",
+        "cases.csv",
+        "dataset.json",
+    ],
+)
 def test_a_lost_file_comes_back(lost: str, tree: Any, convert: Any, raw: Path) -> None:
     source = tree()
     assert convert(source) == 0
@@ -141,11 +150,44 @@ def start(source: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def test_killed_it_leaves_whole_files_only(tree: Any, convert: Any, raw: Path) -> None:
+def test_a_source_that_is_spoilt_after_the_audit_is_told(
+    tree: Any, convert: Any, raw: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tree()
+    written = work.Writer.__call__
+
+    def spoil_first(self: work.Writer, steps: Any) -> bool:
+        for step in steps:
+            if step.action == "relabel":
+                step.source.write_bytes(step.source.read_bytes()[:100])
+        return written(self, steps)
+
+    monkeypatch.setattr(work.Writer, "__call__", spoil_first)
+    assert convert(source) == 2
+    message = capsys.readouterr().err
+    assert "_seg.nii.gz" in message
+    assert "mend it and start again" in message
+    assert not (raw / DATASET / "dataset.json").exists()
+
+
+def test_asked_for_copies_a_second_run_replaces_the_links(tree: Any, convert: Any, raw: Path) -> None:
+    source = tree()
+    assert convert(source) == 0
+    image = next(source.rglob("Brats18_P01_1_1_t1.nii.gz"))
+    copy = raw / DATASET / "imagesTr" / "Brats18_P01_1_1_0000.nii.gz"
+    assert copy.samefile(image)
+    assert convert(source, "--copy") == 0
+    assert not copy.samefile(image)
+    assert copy.read_bytes() == image.read_bytes()
+
+
+@pytest.mark.parametrize("files", [0, 1, 3])
+def test_killed_it_leaves_whole_files_only(files: int, tree: Any, convert: Any, raw: Path) -> None:
     source = tree()
     process = start(source)
-    while process.poll() is None and not (raw / DATASET / "conversion.json").exists():
-        time.sleep(0.002)
+    record = raw / DATASET / "conversion.json"
+    while process.poll() is None and not (record.exists() and len(list(raw.rglob("labelsTr/*.nii.gz"))) >= files):
+        time.sleep(0.001)
     process.kill()
     process.wait()
     for path in (raw / DATASET).rglob("*.nii.gz"):
@@ -252,6 +294,7 @@ def test_the_same_split_in_use_is_no_obstacle(tree: Any, convert: Any, raw: Path
         (["--clip-percentiles", "99", "1"], "give 0 <= LO < HI <= 100"),
         (["--test-fraction", "1"], "give a share from 0 to less than 1"),
         (["--test-fraction", "0.9"], "leaves no patient to train with"),
+        (["--test-fraction", "0.1"], "is less than one; give more"),
         (["--name", "a__b"], "single underscores"),
         (["--name", "../up"], "use letters"),
         (["--jobs", "0"], "give at least 1"),
