@@ -17,8 +17,8 @@ from pathlib import Path
 
 from nnunet_ext.discovery import HOOK_VARIABLE, hook_folder, is_hook
 
-RAW_VARIABLE = "nnUNet_raw"
-FOLDER_VARIABLES = (RAW_VARIABLE, "nnUNet_preprocessed", "nnUNet_results")
+RAW_VARIABLE, RESULTS_VARIABLE = "nnUNet_raw", "nnUNet_results"
+FOLDER_VARIABLES = (RAW_VARIABLE, "nnUNet_preprocessed", RESULTS_VARIABLE)
 
 # PowerShell takes the typographic single quotes for the plain one
 _POWERSHELL_QUOTES = re.compile("(['\u2018\u2019\u201a\u201b])")

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from nnunet_ext.commands.env import FOLDER_VARIABLES, RAW_VARIABLE
+from nnunet_ext.commands.env import FOLDER_VARIABLES, RAW_VARIABLE, RESULTS_VARIABLE
 from nnunet_ext.commands.finding import Finding, error, ok, warning
 from nnunet_ext.commands.installation import SET_UP
 
@@ -74,15 +74,18 @@ def check_workers() -> Iterator[Finding]:
 
 def check_clipping() -> Iterator[Finding]:
     """Look for datasets whose images were clipped, which nnU-Net will not do to the images that it predicts."""
-    raw = os.environ.get(RAW_VARIABLE)
-    for path in sorted(Path(raw).glob("Dataset*/dataset.json")) if raw else ():
+    patterns = {RAW_VARIABLE: "Dataset*/dataset.json", RESULTS_VARIABLE: "Dataset*/*/dataset.json"}
+    raw = Path(os.environ.get(RAW_VARIABLE, ""))
+    folders = [(Path(os.environ[name]), pattern) for name, pattern in patterns.items() if os.environ.get(name)]
+    for path in (path for folder, pattern in folders for path in sorted(folder.glob(pattern))):
         try:
             limits = json.loads(path.read_text(encoding="utf-8")).get("clip_percentiles")
         except (OSError, ValueError, AttributeError) as reason:
             yield warning(f"{path} cannot be read: {reason}.", "Convert the dataset again.")
             continue
         if limits:
-            name = path.parent.name
+            # --like takes the name of a raw dataset, or the folder of a trained model, whose raw data may be elsewhere
+            name = path.parent.name if path.parents[1] == raw else path.parent
             yield warning(
                 f"The images of {name} were clipped to their percentiles {limits}, and nnUNetv2_predict does not clip.",
                 f"Put its inputs through python dataset_conversion/convert_brats.py SOURCE --like {name}.",

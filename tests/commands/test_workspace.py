@@ -98,6 +98,14 @@ def test_clipped_datasets_are_named_with_the_way_their_inputs_take(folders):
     assert "--like Dataset501_BraTS2018" in found.remedy
 
 
+def test_a_model_trained_on_clipped_images_is_named_where_its_raw_data_are_not(folders):
+    model = folders["nnUNet_results"] / "Dataset501_BraTS2018" / "nnUNetTrainer__nnUNetPlans__3d_fullres"
+    model.mkdir(parents=True)
+    (model / "dataset.json").write_text(json.dumps({"clip_percentiles": [1, 99]}))
+    (found,) = check_clipping()
+    assert found.remedy.endswith(f"--like {model}.")
+
+
 @pytest.mark.parametrize("text", ["{", "[]"])
 def test_a_dataset_json_that_cannot_be_read(folders, text):
     dataset(folders["nnUNet_raw"], "Dataset504_Broken", text)
