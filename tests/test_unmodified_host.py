@@ -13,6 +13,7 @@ import pytest
 
 from nnunet_ext.discovery import HOOK_VARIABLE, hook_folder
 from tests.host_snapshot import HOSTS
+from tests.trainers import workspace
 
 WATCH = """
 import contextlib, importlib, io, json, os, pkgutil, sys
@@ -20,6 +21,17 @@ from nnunetv2.inference import predict_from_raw_data
 from nnunetv2.run import run_training
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name as find_trainer
 from tests.host_snapshot import changed, snapshot
+
+def train_and_predict(name):
+    # from the trainer's making to its first step, and the network that a predictor makes
+    import torch
+    trainer = run_training.get_trainer_from_args("999", "3d_fullres", 0, name, device=torch.device("cpu"))
+    trainer.initialize()
+    trainer.on_train_start()
+    trainer.on_epoch_start()
+    trainer.train_step(next(trainer.dataloader_train))
+    configuration = trainer.plans_manager.get_configuration("3d_fullres")
+    type(trainer).build_network_architecture(trainer.plans_manager, configuration, 4, 3, False)
 
 def import_all(name):
     package = importlib.import_module(name)
@@ -40,7 +52,9 @@ print(json.dumps([len(before), changed(before)]))
 USE_ALL_OF_OURS = f"""
     import_all("nnunet_ext")
     os.environ[{HOOK_VARIABLE!r}] = {str(hook_folder())!r}
-    assert find_trainer("nnUNetTrainer_DualBranchGhost_XS_2epochs").__module__.startswith("nnunet_ext")
+    name = "nnUNetTrainer_DualBranchGhost_XS_2epochs"
+    assert find_trainer(name).__module__.startswith("nnunet_ext")
+    train_and_predict(name)
 """
 PATCHES = {
     "run_training.maybe_load_checkpoint = print": "nnunetv2.run.run_training maybe_load_checkpoint",
@@ -52,10 +66,11 @@ PATCHES = {
 }
 
 
-def changed_by(action: str) -> list[str]:
-    """Names of what changed in the hosts while ``action`` ran in a new process."""
+def changed_by(action: str, root: Path) -> list[str]:
+    """Names of what changed in the hosts while ``action`` ran in a new process, with nnU-Net's folders in ``root``."""
     program = WATCH.format(variable=HOOK_VARIABLE, action=action.strip())
-    environ = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    folders = {f"nnUNet_{name}": str(root / name) for name in ("raw", "preprocessed", "results")}
+    environ = os.environ | folders | {"PYTHONPATH": str(Path(__file__).parents[1]), "nnUNet_n_proc_DA": "0"}
     done = subprocess.run([sys.executable, "-c", program], env=environ, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     looked_at, changed = json.loads(done.stdout)
@@ -81,9 +96,10 @@ def test_no_file_is_added_to_the_host(host):
     assert {path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"} <= installed
 
 
-def test_importing_all_of_ours_and_making_a_trainer_patches_nothing():
-    assert changed_by(USE_ALL_OF_OURS) == []
+def test_importing_all_of_ours_and_training_a_step_patches_nothing(tmp_path):
+    workspace.write(tmp_path)
+    assert changed_by(USE_ALL_OF_OURS, tmp_path) == []
 
 
-def test_patches_are_seen():
-    assert set(PATCHES.values()) <= set(changed_by("; ".join(PATCHES)))
+def test_patches_are_seen(tmp_path):
+    assert set(PATCHES.values()) <= set(changed_by("; ".join(PATCHES), tmp_path))

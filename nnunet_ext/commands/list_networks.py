@@ -8,6 +8,7 @@ import argparse
 import json
 from dataclasses import asdict
 
+from nnunet_ext.commands.table import aligned
 from nnunet_ext.networks.cost_table import NetworkCost, rows
 from nnunet_ext.networks.registry import specs
 
@@ -38,6 +39,4 @@ def _as_table(costs: list[NetworkCost]) -> str:
     for c in costs:
         shape = "x".join(map(str, c.input_shape))
         cells.append([c.network, c.size, c.trainer, f"{c.parameters / 1e6:.2f}", f"{c.macs / 1e9:.1f}", shape])
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells]
-    return "\n".join(lines)
+    return aligned(cells)

@@ -1,4 +1,5 @@
 import inspect
+import json
 import subprocess
 import sys
 from importlib import import_module
@@ -8,6 +9,7 @@ import pytest
 
 from nnunet_ext import __version__
 from nnunet_ext.cli import COMMANDS, main
+from nnunet_ext.networks.registry import specs
 
 HEAVY = ("torch", "nnunetv2", "numpy")
 
@@ -25,7 +27,9 @@ def test_every_command_is_documented(command):
     assert f"\n## nnunet_ext {command.name}\n" in docs.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["env", "--help"], ["env"], ["doctor", "--help"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "argv", [["--help"], ["env", "--help"], ["env"], ["doctor", "--help"], ["list"], ["list", "--json"]], ids=" ".join
+)
 def test_light_commands_import_nothing_heavy(argv):
     program = (
         f"import sys; from nnunet_ext.cli import main\n"
@@ -34,6 +38,17 @@ def test_light_commands_import_nothing_heavy(argv):
     )
     done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_list_shows_every_network_in_every_size(capsys):
+    assert main(["list", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(r["network"], r["size"]) for r in rows] == [(spec.name, size) for spec in specs() for size in spec.sizes]
+    assert all(r["parameters"] > 0 and r["macs"] > 0 and r["trainer"].startswith("nnUNetTrainer_") for r in rows)
+    assert main(["list"]) == 0
+    table = capsys.readouterr().out
+    assert all(f" {r['trainer']} " in table for r in rows)
+    assert len(table.splitlines()) == len(rows) + 1
 
 
 def test_help_lists_all_commands_and_exit_codes(capsys):

@@ -3,6 +3,7 @@
 import inspect
 import json
 import pickle
+from dataclasses import replace
 
 import pytest
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -35,6 +36,15 @@ def test_nnunet_finds_every_trainer_and_it_is_one_class(spec):
 def test_the_constructor_repeats_nnunets_signature():
     ours = inspect.signature(trainer_class(PREFIX + "UNet3D").__init__).parameters
     assert list(ours) == list(inspect.signature(nnUNetTrainer.__init__).parameters)
+
+
+@pytest.mark.parametrize("allowed", [True, False], ids=["nnU-Net would", "nnU-Net would not"])
+@pytest.mark.parametrize("flag", [True, False], ids=["proven", "not proven"])
+def test_compilation_needs_the_familys_flag_and_nnunets_conditions(monkeypatch, flag, allowed):
+    monkeypatch.setattr(nnUNetTrainer, "_do_i_compile", lambda self: allowed)
+    cls = trainer_class(PREFIX + "UNet3D")
+    monkeypatch.setattr(cls, "spec", replace(cls.spec, compile=flag))
+    assert cls._do_i_compile(cls.__new__(cls)) is (flag and allowed)
 
 
 def test_nnunet_goes_on_looking_for_other_names():

@@ -77,6 +77,12 @@ def test_illegal_words_are_explained(suffix, expected):
     assert str(error.value).count(". ") <= 1, "one or two sentences"
 
 
+@pytest.mark.parametrize("word", [w for w in WORDS if not w.changes], ids=lambda w: w.example)
+def test_a_word_without_effect_is_refused(word):
+    with pytest.raises(ValueError, match=f"cannot apply '{word.example}'"):
+        parse(f"{PREFIX}DualBranchGhost_{word.example}")
+
+
 def test_the_example_of_the_documents_is_in_the_legal_order():
     words = ["CoordConv", "AdamW3en4", "Cosine", "Dice70CE30", "Clip1", "Acc4", "250epochs", "seed42"]
     kinds = [next(i for i, w in enumerate(WORDS) if w.regex.fullmatch(word)) for word in words]

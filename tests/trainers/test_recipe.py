@@ -1,5 +1,8 @@
 """The recipe against nnU-Net's own behaviour."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given
@@ -48,3 +51,14 @@ def test_declared_recipes_are_valid(spec):
     optimiser, schedule = Recipe.of(spec, epochs=20).optimiser_for(parameters())
     schedule.step(19)
     assert 0 < optimiser.param_groups[0]["lr"] < Recipe.of(spec).initial_lr
+
+
+def test_the_documented_recipes_are_the_declared_ones():
+    text = (Path(__file__).parents[2] / "docs" / "trainers.md").read_text(encoding="utf-8")
+    rows = [
+        f"| {', '.join(f'`{s.trainer}`' for s in specs() if s.recipe == recipe)} "
+        f"| {', '.join(f'{name} {value}' for name, value in recipe.items())} |"
+        for recipe in {json.dumps(dict(s.recipe)): s.recipe for s in specs() if s.recipe}.values()
+    ]
+    table = "\n".join(["| trainers | differs from nnU-Net's recipe in |", "|---|---|", *rows])
+    assert f"<!-- recipes -->\n{table}\n<!-- /recipes -->" in text, table
