@@ -24,9 +24,11 @@ $(VENV)/.installed-test: $(VENV)/.installed
 demo: $(VENV)/.installed  ## the main job on phantoms, or on `DATA=/path/to/BraTS`
 	$(BIN)/python benchmarks/demo.py --root demo $(if $(DATA),--data "$(DATA)") $(DEMO_FLAGS)
 
-test: $(VENV)/.installed-test tests  ## environment, installation and all tests
+test: tests  ## environment, installation and all tests
 
-check: $(VENV)/.installed-test format-check lint types tests  ## what CI runs
+check: format-check lint types tests  ## what CI runs
+
+format-check lint types tests: $(VENV)/.installed-test
 
 format-check:
 	$(BIN)/ruff format --check $(SOURCES)

@@ -21,15 +21,16 @@ REQUIREMENTS = [
     "scipy",
     "tqdm",
     "matplotlib",
+    "isal",
 ]
 
 EXTRAS = {
+    "peers": ["monai>=1.5"],
     "test": [
         "pytest",
         "pytest-timeout",
         "pytest-xdist",
         "hypothesis",
-        "isal",
         "ruff",
         "mypy",
         "pandas-stubs",
