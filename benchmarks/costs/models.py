@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,7 @@ def _registry_model(spec: NetworkSpec, size: str, given: Input) -> Model:
     patch = spec.input_size or (given.patch or PATCHES[3])[-dims:]
     shape = (given.batch or 2, given.channels, *patch)
     optimiser = str(spec.recipe.get("optimiser", "SGD"))
-    plan = given.plan if given.plan is not None and spec.input_size is None else topology(patch)
+    plan = topology(patch) if spec.input_size else _plan_for(patch, given)
     return Model(spec.name, size, trainer_name(spec, size), shape, given.outputs, optimiser, plan)
 
 
@@ -143,10 +144,19 @@ def _peer_model(name: str, given: Input) -> Model:
     peer = PEERS[name]
     patch = given.patch or peer.patch
     shape = (given.batch or peer.batch, given.channels, *patch)
-    plan = (given.plan or topology(patch)) if peer.plan else {}
+    plan = _plan_for(patch, given) if peer.plan else {}
     if peer.divisor is not None:
         _check(patch, [peer.divisor] * len(patch), f"for {name}")
     return Model(name, "", "", shape, given.outputs, "SGD" if peer.plan else "AdamW", plan)
+
+
+def _plan_for(patch: Sequence[int], given: Input) -> Mapping[str, Any]:
+    """The user's plan; nnU-Net's topology where that is for images of another number of axes."""
+    if given.plan is None or len(given.plan["strides"][0]) != len(patch):
+        return topology(patch)
+    divisors = [prod(steps) for steps in zip(*given.plan["strides"], strict=True)]
+    _check(patch, divisors, "with the strides of the plan")
+    return given.plan
 
 
 def topology(patch: Sequence[int]) -> dict[str, Any]:
@@ -157,11 +167,11 @@ def topology(patch: Sequence[int]) -> dict[str, Any]:
     """
     from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
 
-    if min(patch) < 2 * MIN_EDGE:
-        raise ValueError(
-            f"The patch {list(patch)} is too small to be halved; the smallest legal edge is {2 * MIN_EDGE}."
-        )
     _, strides, kernels, _, divisors = get_pool_and_conv_props([1.0] * len(patch), list(patch), MIN_EDGE, 999)
+    if len(strides) < 2:  # a short axis alone is legal, it is left as it is
+        raise ValueError(
+            f"The patch {list(patch)} is too small to be halved on any axis; one edge must be at least {2 * MIN_EDGE}."
+        )
     _check(patch, [int(d) for d in divisors], "with nnU-Net's strides for it")
     return {**stock_plan(len(patch), len(strides)), "strides": strides, "kernel_sizes": kernels}
 
