@@ -12,6 +12,8 @@ import argparse
 import sys
 from pathlib import Path
 
+FILES = ("flops.csv", "stage_wise_flops.csv", "flops.json")
+
 
 def command(args: argparse.Namespace) -> int:
     """Makes the table and the files."""
@@ -19,11 +21,13 @@ def command(args: argparse.Namespace) -> int:
     from benchmarks.costs.options import models_of, writable
     from benchmarks.costs.rows import Request, rows
 
-    models, folder = models_of(args), writable(args.out)
+    models, folder = models_of(args), writable(args.out, FILES)
     found = list(rows(models, Request()))
     print(report.flops_table(found))
-    report.write_csv(folder / "flops.csv", report.flops_records(found))
-    report.write_json(folder / "flops.json", report.flops_records(found))
+    table, stages, everything = (folder / name for name in FILES)
+    report.write_csv(table, report.flops_records(found))
+    report.write_csv(stages, report.stage_counts(found))
+    report.write_json(everything, report.flops_records(found))
     print(f"files in {folder}")
     return 0
 

@@ -11,6 +11,8 @@ import argparse
 import sys
 from pathlib import Path
 
+FILES = ("latency.csv", "latency.json")
+
 
 def command(args: argparse.Namespace) -> int:
     """Makes the table and the files."""
@@ -19,11 +21,12 @@ def command(args: argparse.Namespace) -> int:
     from benchmarks.costs.rows import latency_row
 
     args.batch = 1
-    models, request, folder = models_of(args), request_of(args), writable(args.out)
+    models, request, folder = models_of(args), request_of(args), writable(args.out, FILES)
     found = [latency_row(model, request) for model in models]
     print(report.latency_table(found))
-    report.write_csv(folder / "latency.csv", found)
-    report.write_json(folder / "latency.json", found)
+    table, everything = (folder / name for name in FILES)
+    report.write_csv(table, found)
+    report.write_json(everything, found)
     print(f"files in {folder}")
     return 0
 

@@ -6,12 +6,15 @@
 
 PAM is the highest sum of the bytes of live tensors in a step, minus parameters, buffers, gradients, optimiser state and
 input. MACs are those of one forward pass of one sample; FLOPs are twice as many. `fits` allows for a tenth of the card
-beyond the tensors. docs/cost.md says what is assumed.
+beyond the tensors. The last line says how long the rows took and how much memory. docs/cost.md says what is assumed.
 """
 
 import argparse
 import sys
+import time
 from pathlib import Path
+
+FILES = ("pam.csv", "pam_memory.csv", "stage_wise_pam_results.csv", "pam.json", "pam_stages.png", "pam_scatter.png")
 
 
 def command(args: argparse.Namespace) -> int:
@@ -19,33 +22,35 @@ def command(args: argparse.Namespace) -> int:
     from benchmarks.costs import pictures, report
     from benchmarks.costs.options import models_of, request_of, writable
     from benchmarks.costs.rows import MANY, rows
+    from benchmarks.costs.usage import Usage
 
+    start = time.perf_counter()
     models = models_of(args)
-    request = request_of(args, advise=args.device == "meta" and len(models) < MANY)
-    folder = writable(args.out)
-    found = list(rows(models, request))
-    print(report.pam_table(found))
-    for row in found:
-        for remedy, total in (row.remedies or {}).items():
-            print(f"{row.model.label}: {remedy} lowers the total to {total / 2**20:.0f} MiB")
-    report.write_csv(folder / "pam.csv", [row.record() for row in found])
-    report.write_csv(folder / "stage_wise_pam_results.csv", report.stage_records(found))
-    report.write_json(folder / "pam.json", report.cost_records(found))
-    pictures.stage_bars(found, folder / "pam_stages.png")
-    pictures.scatters(found, folder / "pam_scatter.png")
-    print(f"files in {folder}")
+    args.advise = args.advise or (args.device == "meta" and len(models) < MANY)
+    request, folder = request_of(args), writable(args.out, FILES)
+    table, memory, stages, everything, bars, points = (folder / name for name in FILES)
+    found = list(report.recorded(rows(models, request), table))
+    usage = Usage.of((row.process for row in found), time.perf_counter() - start)
+    print("\n".join([report.pam_table(found), *report.remedy_lines(found)]))
+    report.write_csv(memory, report.memory_records(found))
+    report.write_csv(stages, report.stage_records(found))
+    report.write_json(everything, report.cost_records(found), usage=usage.as_dict())
+    pictures.stage_bars(found, bars)
+    pictures.scatters(found, points)
+    print(f"{usage}; files in {folder}")
     return 0
 
 
 def main() -> int:
     """The command line."""
-    from benchmarks.costs.options import add_device_options, add_model_options, run_command
+    from benchmarks.costs.options import add_device_options, add_model_options, add_step_options, run_command
 
     parser = argparse.ArgumentParser(
         prog="pam.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_model_options(parser)
     add_device_options(parser, ("meta", "cpu", "cuda"), repeats=5)
+    add_step_options(parser)
     return run_command(command, parser)
 
 

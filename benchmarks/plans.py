@@ -27,6 +27,7 @@ from nnunet_ext.planning.memory import TrainingMemory  # noqa: E402 - see above
 from nnunet_ext.planning.planner import FittingPlanner  # noqa: E402 - see above
 
 NETWORKS = ("DualBranchGhost_M", "UNet3D", "DualBranchStride_M", "DualBranchRepLK_M", "SwinUNETR_M")
+FILES = ("plans.json", "plans.md")
 TARGETS = (4.0, 8.0, 11.0, 24.0)  # GB
 HEADER = ("network", "target", "patch", "batch", "memory", "used", "patch stopped by", "batch stopped by")
 
@@ -74,13 +75,14 @@ def as_plain(record: dict[str, Any]) -> dict[str, Any]:
 
 def command(args: argparse.Namespace) -> int:
     """Prints each line when it is found, then writes the files."""
-    folder, found = writable(args.out), []
+    folder, found = writable(args.out, FILES), []
     for record in records(args):
         print("  ".join(line(record, args.c, args.max_dataset_covered)), flush=True)
         found.append(record)
     table = markdown(HEADER, [line(record, args.c, args.max_dataset_covered) for record in found])
-    write_json(folder / "plans.json", [as_plain(record) for record in found])
-    (folder / "plans.md").write_text(table + "\n", encoding="utf-8")
+    everything, text = (folder / name for name in FILES)
+    write_json(everything, [as_plain(record) for record in found])
+    text.write_text(table + "\n", encoding="utf-8")
     return 0
 
 

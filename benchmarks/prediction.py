@@ -71,7 +71,8 @@ def command(args: argparse.Namespace) -> int:
     """Measures each network, prints its line, writes the files."""
     args.models = args.models or list(NETWORKS)
     args.patch = args.patch or [EDGE] * 3
-    models, request, folder = models_of(args), request_of(args), writable(args.out)
+    models, request = models_of(args), request_of(args)
+    folder = writable(args.out, [f"prediction_{args.device}{suffix}" for suffix in (".md", ".json")])
     found = []
     for row in rows(models, request):
         print("  ".join(line(row)), flush=True)
@@ -91,7 +92,7 @@ def main() -> int:
         prog="prediction.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_model_options(parser)
-    add_device_options(parser, ("cpu", "cuda"), repeats=3)
+    add_device_options(parser, ("cpu", "cuda"), repeats=5)
     parser.set_defaults(out=ROOT / "benchmarks" / "results")
     return run_command(command, parser)
 

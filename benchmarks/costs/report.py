@@ -3,7 +3,7 @@
 import csv
 import json
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.costs.rows import CARDS, Row
-from nnunet_ext.profiling.cost import MIB
+from benchmarks.costs.rows import CARDS, Row, milliseconds
+from nnunet_ext.profiling.cost import MIB, Memory
+from nnunet_ext.profiling.measure import Measured
 
 PACKAGES = ("nnunet_ext", "torch", "nnunetv2", "dynamic-network-architectures", "monai", "numpy")
 
@@ -49,6 +50,15 @@ def _cells(row: Row) -> list[str]:
         "/".join("yes" if card in row.fits else "no" for card in CARDS) if row.total_train is not None else "-",
         cost.training.stage if cost else "-",
         row.status,
+    ]
+
+
+def remedy_lines(rows: Iterable[Row]) -> list[str]:
+    """What would lower the peaks, one line a remedy."""
+    return [
+        f"{row.model.label}: {remedy} lowers the total to {total / MIB:.0f} MiB"
+        for row in rows
+        for remedy, total in (row.remedies or {}).items()
     ]
 
 
@@ -103,6 +113,52 @@ def latency_table(records: Iterable[Mapping[str, Any]]) -> str:
     )
 
 
+def memory_records(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """The rows of ``pam_memory.csv``: what a total consists of, predicted, and the total that was measured, in MiB.
+
+    What is not measured is empty. Reserved and workspace: see :class:`nnunet_ext.profiling.measure.Peaks`.
+    """
+    return [
+        _memory_record(row, step, memory, measured)
+        for row in rows
+        if row.cost is not None
+        for step, memory, measured in (
+            ("training", row.cost.training, row.training),
+            ("inference", row.cost.inference, row.inference),
+        )
+    ]
+
+
+def _memory_record(row: Row, step: str, memory: Memory, measured: Measured | None) -> dict[str, Any]:
+    kept = ("registry_name", "size", "input_shape", "batch", "precision", "device")
+    predicted = {kind: nbytes for kind, nbytes in asdict(memory).items() if kind != "stage"}
+    seen = asdict(measured) if measured else {}
+    return {
+        **{name: value for name, value in row.record().items() if name in kept},
+        "step": step,
+        **{f"{'pam' if kind == 'activations' else kind}_mib": nbytes / MIB for kind, nbytes in predicted.items()},
+        "total_mib": memory.total / MIB,
+        **{f"measured_{k}_mib": seen[k][0] / MIB if seen else None for k in ("total", "reserved", "workspace")},
+    }
+
+
+def stage_counts(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """The rows of ``stage_wise_flops.csv``; they add up to those of ``flops.csv``."""
+    return [
+        {
+            "registry_name": row.model.name,
+            "size": row.model.size,
+            "stage": stage.stage,
+            "parameters": stage.parameters,
+            "macs": stage.macs,
+            "flops": 2 * stage.macs,
+        }
+        for row in rows
+        if row.cost is not None
+        for stage in row.cost.stages
+    ]
+
+
 def stage_records(rows: Iterable[Row]) -> list[dict[str, Any]]:
     """The rows of ``stage_wise_pam_results.csv``; predicted, memory in MiB without rounding, so that they add up."""
     return [
@@ -131,9 +187,21 @@ def write_csv(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
         writer.writerows(records)
 
 
-def write_json(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
-    """The records with what they were made with and on."""
-    path.write_text(json.dumps({**environment(), "rows": list(records)}, indent=1) + "\n", encoding="utf-8")
+def recorded(rows: Iterable[Row], path: Path) -> Iterator[Row]:
+    """Passes the rows on and writes each to ``pam.csv`` when it comes, so that what ends the program loses none."""
+    with path.open("w", newline="", encoding="utf-8", buffering=1) as file:
+        for number, row in enumerate(rows):
+            writer = csv.DictWriter(file, list(record := row.record()))
+            if number == 0:
+                writer.writeheader()
+            writer.writerow(record)
+            yield row
+
+
+def write_json(path: Path, records: Sequence[Mapping[str, Any]], **further: Any) -> None:
+    """The records with what they were made with and on, and what else is told of all of them."""
+    written = {**environment(), **further, "rows": list(records)}
+    path.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
 
 
 def cost_records(rows: Iterable[Row]) -> list[dict[str, Any]]:
@@ -141,6 +209,8 @@ def cost_records(rows: Iterable[Row]) -> list[dict[str, Any]]:
     return [
         {
             **row.record(),
+            "accumulation": row.request.accumulation,
+            **milliseconds(row.latency),
             "fits_gb": row.fits,
             "predicted": row.cost.as_dict() if row.cost else None,
             "measured_training": asdict(row.training) if row.training else None,

@@ -1,27 +1,38 @@
 """One row of the cost table: predicted always, measured where a device is asked for. A failure is a row as well."""
 
+import gc
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from benchmarks.costs.models import Model
+from benchmarks.costs.usage import free_memory, resident_peak
 from nnunet_ext.profiling.advice import remedies
-from nnunet_ext.profiling.cost import MIB, Cost
+from nnunet_ext.profiling.cost import CARD_SHARE, MIB, Cost
 from nnunet_ext.profiling.devices import Device
-from nnunet_ext.profiling.measure import Measured, measure_inference, measure_latency, measure_training, prepare
+from nnunet_ext.profiling.measure import (
+    Latency,
+    Measured,
+    measure_inference,
+    measure_latency,
+    measure_training,
+    prepare,
+)
 from nnunet_ext.profiling.predict import evaluated, predict
 
 GIB = 2**30
 CARDS = (8, 11, 24)  # GB of graphics cards
-SHARE = 0.9  # of a card for tensors; the rest is CUDA's context, workspaces and what the allocator loses
 OK = "ok"
-FAILURES = (RuntimeError, ValueError, MemoryError)  # an exhausted GPU is a RuntimeError
+PLAIN = (RuntimeError, ValueError, MemoryError)  # what these say needs no name of the error before it
+LONGEST = 210  # letters of a reason
 MANY = 8  # models from which on a second process is worth its start
 
 
@@ -34,12 +45,14 @@ class Request:
         precision: ``amp``, ``bf16`` or ``fp32``.
         repeats: measurements.
         advise: whether to say what would lower the peak.
+        accumulation: forward and backward passes per predicted step.
     """
 
     device: str = "meta"
     precision: str = "amp"
     repeats: int = 5
     advise: bool = False
+    accumulation: int = 1
 
     @property
     def kernels(self) -> Device:
@@ -49,7 +62,16 @@ class Request:
 
 @dataclass(frozen=True)
 class Row:
-    """A model with its cost, or with the reason why it has none."""
+    """A model with what is known of its cost, and in ``status`` the reason where something is not.
+
+    Attributes:
+        model, request: what the row is of.
+        status: ``ok``, or the first failure.
+        cost: predicted.
+        training, inference, latency: measured; the latency at batch 1.
+        remedies: what would lower the peak of training -> bytes of the step then.
+        process: the process that made the row, and its peak memory in bytes until then.
+    """
 
     model: Model
     request: Request
@@ -57,7 +79,9 @@ class Row:
     cost: Cost | None = None
     training: Measured | None = None
     inference: Measured | None = None
+    latency: Latency | None = None
     remedies: dict[str, int] | None = None
+    process: tuple[int, int] | None = None
 
     @property
     def pam_train(self) -> float | None:
@@ -84,7 +108,7 @@ class Row:
     def fits(self) -> list[int]:
         """The cards (GB) in which a training step fits."""
         total = self.total_train
-        return [] if total is None else [card for card in CARDS if total <= SHARE * card * GIB]
+        return [] if total is None else [card for card in CARDS if total <= CARD_SHARE * card * GIB]
 
     def record(self) -> dict[str, Any]:
         """The row of ``pam.csv``, in its order; memory in MiB, None where unknown."""
@@ -116,77 +140,118 @@ def rows(models: Sequence[Model], request: Request) -> Iterator[Row]:
         yield from map(make, models)
         return
     with ProcessPoolExecutor(min(2, os.cpu_count() or 1), get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-        yield from pool.map(make, models)
+        for model, future in [(model, pool.submit(make, model)) for model in models]:
+            yield _received(future, Row(model, request))
+
+
+def _received(future: Future[Row], empty: Row) -> Row:
+    try:
+        return future.result()
+    except BrokenProcessPool as error:  # the system ended a process, for want of memory as a rule; what is made stays
+        return replace(empty, status=_reason(error))
 
 
 def make_row(model: Model, request: Request) -> Row:
     """Predicts and measures one model."""
-    cost = None
-    try:
-        cost = predict_model(model, request)
-        if request.device != "meta":
-            return _measured(model, request, cost)
-        advice = remedies(partial(_on_meta, model), cost, model.optimiser) if request.advise else None
-    except FAILURES as error:
-        return Row(model, request, _reason(error), cost)
-    return Row(model, request, cost=cost, remedies=advice)
+    row = _attempt(Row(model, request), _predicted)
+    if row.cost is not None:
+        further = (_trained, _inferred, _timed) if request.device != "meta" else (_advised,) if request.advise else ()
+        for step in further:
+            row = _attempt(row, step)
+    return replace(row, process=resident_peak())
 
 
 def latency_row(model: Model, request: Request) -> dict[str, Any]:
     """The row of ``latency.csv``, milliseconds."""
-    status, seconds = OK, None
-    try:
-        network = model.build().to(request.device)
-        with evaluated(network):
-            image = torch.randn(model.input_shape, device=request.device)
-            seconds = measure_latency(network, image, request.precision, request.repeats)
-    except FAILURES as error:
-        status = _reason(error)
-    record = Row(model, request, status).record()
+    row = _attempt(Row(model, request), _timed)
+    record = row.record()
     kept = ("registry_name", "trainer", "size", "input_shape", "batch", "precision", "device")
     return {
         **{name: record[name] for name in kept},
-        "min_ms": 1e3 * seconds.minimum if seconds else None,
-        "median_ms": 1e3 * seconds.median if seconds else None,
-        "p90_ms": 1e3 * seconds.p90 if seconds else None,
+        **milliseconds(row.latency),
         "repeats": request.repeats,
-        "status": status,
+        "status": row.status,
     }
 
 
-def predict_model(model: Model, request: Request) -> Cost:
-    """The predicted cost."""
-    return predict(
+def milliseconds(latency: Latency | None) -> dict[str, float | None]:
+    """The columns of a latency."""
+    seconds = {"min": latency.minimum, "median": latency.median, "p90": latency.p90} if latency else {}
+    return {f"{name}_ms": 1e3 * seconds[name] if latency else None for name in ("min", "median", "p90")}
+
+
+def _attempt(row: Row, step: Callable[[Row], Row]) -> Row:
+    """The row after one more step; whatever ends the step is the row's reason, and the table goes on."""
+    try:
+        return step(row)
+    except Exception as error:  # any: an assertion in one network must not lose the others' rows
+        return row if row.status != OK else replace(row, status=_reason(error))
+
+
+def _predicted(row: Row) -> Row:
+    model, request = row.model, row.request
+    cost = predict(
         _on_meta(model),
         model.input_shape,
         precision=request.precision,
         optimiser=model.optimiser,
+        accumulation=request.accumulation,
         device=request.kernels,
     )
+    return replace(row, cost=cost)
 
 
-def _on_meta(model: Model) -> torch.nn.Module:
+def _advised(row: Row) -> Row:
+    assert row.cost is not None
+    build, accumulation = partial(_on_meta, row.model), row.request.accumulation
+    return replace(row, remedies=remedies(build, row.cost, row.model.optimiser, accumulation))
+
+
+def _trained(row: Row) -> Row:
+    assert row.cost is not None
+    network, image = _on_device(row, row.model.input_shape, row.cost.training.total)
+    step = prepare(network, image, precision=row.request.precision, optimiser=row.model.optimiser)
+    return replace(row, training=measure_training(step, row.request.repeats))
+
+
+def _inferred(row: Row) -> Row:
+    assert row.cost is not None
+    network, image = _on_device(row, row.model.input_shape, row.cost.inference.total)
+    with evaluated(network):
+        return replace(row, inference=measure_inference(network, image, row.request.precision, row.request.repeats))
+
+
+def _timed(row: Row) -> Row:
+    needed = row.cost.inference.total if row.cost else 0
+    network, image = _on_device(row, (1, *row.model.input_shape[1:]), needed)
+    with evaluated(network):
+        return replace(row, latency=measure_latency(network, image, row.request.precision, row.request.repeats))
+
+
+def _on_meta(model: Model) -> nn.Module:
     with torch.device("meta"):
         return model.build()
 
 
-def _measured(model: Model, request: Request, cost: Cost) -> Row:
-    if request.device == "cuda":
+def _on_device(row: Row, shape: Sequence[int], needed: int) -> tuple[nn.Module, Tensor]:
+    """The network and an image.
+
+    Raises:
+        MemoryError: the machine has less memory than is needed (bytes), and would end the process.
+    """
+    gc.collect()  # a network that failed may be in a cycle with the traceback
+    if row.request.device == "cuda":
         torch.cuda.empty_cache()  # what an earlier network left would count as reserved
-    network = model.build().to(request.device)
-    image = torch.randn(model.input_shape, device=request.device)
-    training = measure_training(
-        prepare(network, image, precision=request.precision, optimiser=model.optimiser), request.repeats
-    )
-    with evaluated(network):
-        inference = measure_inference(network, image, request.precision, request.repeats)
-    return Row(model, request, cost=cost, training=training, inference=inference)
+    elif (free := free_memory()) is not None and free < needed:
+        raise MemoryError(f"needs {needed / GIB:.1f} GiB, {free / GIB:.1f} are free")
+    return row.model.build().to(row.request.device), torch.randn(tuple(shape), device=row.request.device)
 
 
 def _reason(error: BaseException) -> str:
     """One line, so that it stays in its cell."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return f"failed: {text.partition('. ')[0][:200]}"
+    name = "" if isinstance(error, PLAIN) else f"{type(error).__name__}: "
+    text = " ".join(str(error).split()).partition(". ")[0]
+    return f"failed: {name}{text or type(error).__name__}"[:LONGEST]
 
 
 def _mib(nbytes: float | None) -> float | None:

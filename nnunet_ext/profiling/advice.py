@@ -19,15 +19,18 @@ CANDIDATES = 3  # the stage that holds the peak is often the last one, which rec
 NO_REMEDY = sys.maxsize
 
 
-def remedies(build: Callable[[], nn.Module], cost: Cost, optimiser: str = "SGD") -> dict[str, int]:
+def remedies(
+    build: Callable[[], nn.Module], cost: Cost, optimiser: str = "SGD", accumulation: int = 1
+) -> dict[str, int]:
     """Remedy -> bytes of the whole step under it, for those that lower the peak.
 
     Args:
         build: makes the network on the meta device.
         cost: its prediction, for CUDA.
         optimiser: of the training step.
+        accumulation: forward and backward passes of the training step.
     """
-    total = partial(_total, build, precision=cost.precision, optimiser=optimiser)
+    total = partial(_total, build, precision=cost.precision, optimiser=optimiser, accumulation=accumulation)
     batch, *sample = cost.input_shape
     stages = set(stages_of(build()).values())
     largest = sorted((s for s in cost.stages if s.stage in stages), key=lambda s: -s.training)[:CANDIDATES]
@@ -45,6 +48,7 @@ def _total(
     *,
     precision: str,
     optimiser: str,
+    accumulation: int,
     recomputed: Collection[str] = (),
 ) -> int:
     network = build()
@@ -52,7 +56,7 @@ def _total(
         if label in recomputed:
             _recompute(module, precision)
     try:
-        peak, _ = follow_training(network, shape, precision=precision, optimiser=optimiser)
+        peak, _ = follow_training(network, shape, precision=precision, optimiser=optimiser, accumulation=accumulation)
     except CheckpointError:  # autograd functions that read what they saved more than once cannot be recomputed
         return NO_REMEDY
     return memory(peak).total

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 MIB = 2**20
+CARD_SHARE = 0.9  # of a card for tensors; the rest is CUDA's context, workspaces and what the allocator loses
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,19 @@ import csv
 import json
 import subprocess
 import sys
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
+import torch
 from matplotlib.image import imread
 
 from benchmarks import flops, latency, pam
+from benchmarks.costs import report
+from benchmarks.costs import rows as made
 from benchmarks.costs.models import Input, choose
-from benchmarks.costs.rows import OK
+from benchmarks.costs.rows import OK, Request, Row
 from nnunet_ext.networks import registry
 from nnunet_ext.profiling.predict import predict
 
@@ -53,10 +58,27 @@ def test_writes_every_file_and_its_rows_add_up(monkeypatch, tmp_path, capsys):
     assert "yes/yes/yes" in printed
     assert "recompute" in printed
     written = json.loads((tmp_path / "pam.json").read_text(encoding="utf-8"))
+    assert written["usage"]["rows"] == 3
+    assert 50 < written["usage"]["resident_mib"] < 10_000
+    assert f"3 rows in {written['usage']['seconds']:.1f} s, at most" in printed
     assert written["versions"]["torch"]
     assert [r["predicted"]["training_total"] for r in written["rows"]]
     for picture in ("pam_stages.png", "pam_scatter.png"):
         assert imread(tmp_path / picture).shape[0] > 200
+
+
+def test_memory_is_told_kind_by_kind(monkeypatch, tmp_path):
+    assert run(monkeypatch, pam, "--models", "unet3d_xs", *SMALL, "--out", tmp_path) == 0
+    (row,), parts = read(tmp_path / "pam.csv"), read(tmp_path / "pam_memory.csv")
+    assert [part["step"] for part in parts] == ["training", "inference"]
+    kinds = ("pam", "parameters", "buffers", "gradients", "optimiser", "inputs")
+    for part in parts:
+        assert sum(float(part[f"{kind}_mib"]) for kind in kinds) == pytest.approx(float(part["total_mib"]))
+    training, inference = parts
+    assert (training["pam_mib"], training["total_mib"]) == (row["pam_train_mib"], row["total_train_mib"])
+    assert float(training["parameters_mib"]) == int(row["parameters"]) * 4 / 2**20
+    assert float(training["optimiser_mib"]) > 0 == float(inference["optimiser_mib"])
+    assert training["measured_reserved_mib"] == ""
 
 
 def test_all_leaves_no_network_out_and_respects_their_inputs():
@@ -79,6 +101,127 @@ def test_a_failure_is_a_row_with_its_reason(monkeypatch, tmp_path):
     assert good["status"] == OK
     assert bad["status"].startswith("failed: ")
     assert bad["pam_train_mib"] == ""
+
+
+def failing(error):
+    def fail(*_, **__):
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("error", [TypeError("no"), AssertionError(), KeyError("x"), ImportError("y"), IndexError("z")])
+def test_any_failure_is_a_row(monkeypatch, tmp_path, error):
+    monkeypatch.setattr(made, "predict", failing(error))
+    assert run(monkeypatch, pam, "--models", "unet3d_xs", *SMALL, "--out", tmp_path) == 0
+    (row,) = read(tmp_path / "pam.csv")
+    assert row["status"].startswith(f"failed: {type(error).__name__}")
+    assert imread(tmp_path / "pam_stages.png").shape[0] > 100  # pictures of no network
+
+
+def test_training_that_does_not_fit_leaves_the_rest_of_its_row(monkeypatch, tmp_path):
+    monkeypatch.setattr(made, "measure_training", failing(torch.OutOfMemoryError("CUDA out of memory. Tried it.")))
+    arguments = ["--models", "unet3d_xs", *SMALL, "--device", "cpu", "--repeats", 1, "--out", tmp_path]
+    assert run(monkeypatch, pam, *arguments) == 0
+    (row,) = json.loads((tmp_path / "pam.json").read_text(encoding="utf-8"))["rows"]
+    assert row["status"] == "failed: CUDA out of memory"
+    assert row["macs"] > 0
+    assert row["peak_stage"]
+    assert row["pam_train_mib"] is None
+    assert row["pam_inference_mib"] > 0
+    assert 0 < row["min_ms"] <= row["median_ms"] <= row["p90_ms"]
+
+
+def test_what_the_machine_has_no_memory_for_is_not_tried(monkeypatch, tmp_path):
+    monkeypatch.setattr(made, "free_memory", lambda: 2**20)
+    monkeypatch.setattr(made, "measure_training", failing(AssertionError("tried")))
+    assert run(monkeypatch, pam, "--models", "unet3d_xs", *SMALL, "--device", "cpu", "--out", tmp_path) == 0
+    (row,) = read(tmp_path / "pam.csv")
+    assert row["status"] == "failed: needs 0.1 GiB, 0.0 are free"
+    assert row["peak_stage"]
+
+
+def test_rows_that_are_made_outlive_the_program(monkeypatch, tmp_path):
+    (first,) = choose(["unet3d_xs"], Input(patch=(32, 32, 32)))
+
+    def ended():
+        yield Row(first, Request())
+        raise KeyboardInterrupt
+
+    written = report.recorded(ended(), tmp_path / "pam.csv")
+    next(written)
+    assert [row["size"] for row in read(tmp_path / "pam.csv")] == ["XS"]
+    with pytest.raises(KeyboardInterrupt):
+        next(written)
+
+
+def test_a_process_that_ends_is_a_row():
+    (model,) = choose(["unet3d_xs"], Input(patch=(32, 32, 32)))
+    future: Future = Future()
+    future.set_exception(BrokenProcessPool("A process in the process pool was terminated abruptly."))
+    row = made._received(future, Row(model, Request()))
+    assert row.status == "failed: A process in the process pool was terminated abruptly."
+
+
+@pytest.mark.slow
+def test_all_networks_on_two_processes(monkeypatch, tmp_path, capsys):
+    assert run(monkeypatch, pam, "--models", "all", *SMALL, "--out", tmp_path) == 0
+    lines = (tmp_path / "pam.csv").read_text(encoding="utf-8").splitlines()
+    rows = read(tmp_path / "pam.csv")
+    assert len(lines) == 1 + len(rows)
+    assert [(r["registry_name"], r["size"]) for r in rows] == [(s.name, z) for s in registry.specs() for z in s.sizes]
+    assert {r["input_shape"] for r in rows if r["registry_name"] == "mobile_unetr"} == {"4x32x32"}
+    assert {r["status"] for r in rows if r["registry_name"] in ("unet3d", "mobile_unetr")} == {OK}
+    assert f"{len(rows)} rows in" in capsys.readouterr().out
+
+
+def test_accumulation_keeps_gradients_and_advice_is_for_any_number(monkeypatch, tmp_path, capsys):
+    totals = []
+    for passes in (1, 2):
+        options = ["--accumulation", passes, "--advise", "--out", tmp_path]
+        assert run(monkeypatch, pam, "--models", "unet3d_xs", *SMALL, *options) == 0
+        (row,) = json.loads((tmp_path / "pam.json").read_text(encoding="utf-8"))["rows"]
+        assert row["accumulation"] == passes
+        assert all(total < row["predicted"]["training_total"] for total in row["remedies"].values())
+        totals.append(row["predicted"]["training_total"])
+    assert totals[1] > totals[0]
+    assert run(monkeypatch, pam, "--models", "unet3d_xs", "--device", "cpu", "--accumulation", 2) == 2
+    assert "--accumulation is for predictions" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", [[], ["--advise"]])
+def test_advice_for_many_is_a_flag(monkeypatch, tmp_path, flag):
+    seen = []
+
+    def noted(models, request):
+        seen.append(request)
+        return (Row(model, request, status="failed: not tried") for model in models)
+
+    monkeypatch.setattr(made, "rows", noted)
+    assert run(monkeypatch, pam, *SMALL, *flag, "--out", tmp_path) == 0
+    assert seen[0].advise == bool(flag)
+
+
+def test_a_plan_is_for_networks_with_its_axes(monkeypatch, tmp_path, plans_file):
+    arguments = ["--models", "mobile_unetr", "unet3d_xs", "--plans", plans_file, "--patch", 32, 32, 64]
+    assert run(monkeypatch, pam, *arguments, "--out", tmp_path) == 0
+    shapes = {row["registry_name"]: (row["input_shape"], row["status"]) for row in read(tmp_path / "pam.csv")}
+    assert shapes == {"mobile_unetr": ("4x32x64", OK), "unet3d": ("4x32x32x64", OK)}
+
+
+def test_a_patch_that_the_plans_strides_do_not_divide_is_refused(monkeypatch, capsys, plans_file):
+    # strides 1x2x2, 2x2x2, 2x2x2
+    arguments = ["--models", "unet3d_xs", "--plans", plans_file, "--patch", 33, 32, 36]
+    assert run(monkeypatch, pam, *arguments) == 2
+    assert "the next legal patch is [36, 32, 40]" in capsys.readouterr().err
+
+
+def test_an_axis_too_short_to_be_halved_is_left_as_it_is():
+    (model,) = choose(["unet3d_xs"], Input(patch=(4, 64, 64)))
+    assert {steps[0] for steps in model.plan["strides"]} == {1}
+    with torch.device("meta"):
+        network = model.build()
+    assert predict(network, model.input_shape).macs > 0
 
 
 def test_plans_file_gives_strides_patch_and_batch(monkeypatch, tmp_path, plans_file):
@@ -111,8 +254,10 @@ def plans_file(tmp_path):
         (["--models", "nnunet_plan"], "nearest: nnunet_plain"),
         (["--models", "unet3d", "--patch", "33", "32", "32"], "the next legal patch is [40, 32, 32]"),
         (["--models", "monai_unetr", "--patch", "40", "32", "32"], "the next legal patch is [48, 32, 32]"),
-        (["--models", "unet3d", "--patch", "4", "4", "4"], "the smallest legal edge is 8"),
-        (["--models", "unet3d", "--patch", "32"], "--patch has 1 numbers"),
+        (["--models", "unet3d", "--patch", "4", "4", "4"], "one edge must be at least 8"),
+        (["--models", "unet3d", "--patch", "32"], "--patch [32] is no size of an image"),
+        (["--models", "unet3d", "--patch", "0", "32", "32"], "is no size of an image"),
+        (["--models", "unet3d", "--device", "cpu", "--advise"], "--advise is for predictions"),
         (["--models", "unet3d", "--batch", "0"], "it must be at least 1"),
         (["--models", "unet3d", "--device", "cpu", "--precision", "amp"], "CUDA's autocast"),
         (["--models", "unet3d", "--out", "/proc/version/x"], "cannot be written to"),
@@ -124,6 +269,13 @@ def test_bad_input_ends_in_one_sentence(monkeypatch, capsys, arguments, sentence
     error = capsys.readouterr().err
     assert sentence in error
     assert len(error.splitlines()) == 1
+
+
+def test_an_earlier_file_that_cannot_be_overwritten_is_told_first(monkeypatch, tmp_path, capsys):
+    table = tmp_path / "pam.csv"
+    table.mkdir()  # whoever runs the test cannot write to it
+    assert run(monkeypatch, pam, "--models", "unet3d_xs", *SMALL, "--out", tmp_path) == 2
+    assert f"{table} cannot be written to" in capsys.readouterr().err
 
 
 def test_cuda_that_is_not_there_is_refused(monkeypatch, capsys):
@@ -147,8 +299,9 @@ def test_flops_and_latency_write_their_tables(monkeypatch, tmp_path, capsys):
     assert run(monkeypatch, latency, "--models", "unet3d_xs", *SMALL, "--repeats", 2, "--out", tmp_path) == 0
     (counts,), (times,) = read(tmp_path / "flops.csv"), read(tmp_path / "latency.csv")
     (model,) = choose(["unet3d_xs"], Input(patch=(32, 32, 32)))
-    import torch
-
+    stages = read(tmp_path / "stage_wise_flops.csv")
+    for column in ("parameters", "macs", "flops"):
+        assert sum(int(stage[column]) for stage in stages) == int(counts[column])
     with torch.device("meta"):
         assert int(counts["macs"]) == predict(model.build(), model.input_shape).macs
     assert 0 < float(times["min_ms"]) <= float(times["median_ms"]) <= float(times["p90_ms"])
