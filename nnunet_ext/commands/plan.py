@@ -21,6 +21,7 @@ from nnunet_ext.commands.preprocessed import dataset_folder, read_plans
 from nnunet_ext.commands.table import aligned
 
 if TYPE_CHECKING:
+    from nnunet_ext.planning.memory import TrainingMemory
     from nnunet_ext.planning.planner import FittingPlanner
     from nnunet_ext.planning.search import Fit
     from nnunet_ext.trainers.base import ExtTrainer
@@ -44,11 +45,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Plans, writes the plans and prints what stopped each configuration from being larger."""
-    _check_numbers(args)
+    from nnunet_ext.planning.planner import FittingPlanner
+
+    check_numbers(args.gpu_memory, args.max_dataset_covered)
     trainer = trainer_of(args.tr)
     folder = dataset_folder(args.d)
     name = args.name or f"{args.p}_{trainer.spec.trainer}_{trainer.size}_{args.gpu_memory:g}GB"
-    planner = _planner(folder, args.p, trainer, args.gpu_memory, name)
+    plans = read_plans(folder, args.p)
+    _check_name(folder, name)
+    check_files(folder, f"{name}.json")
+    planner = FittingPlanner(folder, plans, memory_of(trainer), args.gpu_memory, name)
     planner.max_dataset_covered = args.max_dataset_covered
     with redirect_stdout(io.StringIO()):  # nnU-Net prints every configuration in full
         planner.plan_experiment()
@@ -72,27 +78,42 @@ def trainer_of(name: str) -> type["ExtTrainer"]:
         return trainer_class(f"{PREFIX}{spec.trainer}_{size}")
 
 
-def _check_numbers(args: argparse.Namespace) -> None:
-    if not (math.isfinite(args.gpu_memory) and args.gpu_memory > 0):
-        raise ValueError(f"--gpu-memory must be a positive number of GB, not {args.gpu_memory:g}.")
-    if not 0 < args.max_dataset_covered <= 1:
-        raise ValueError(f"--max-dataset-covered must be above 0 and at most 1, not {args.max_dataset_covered:g}.")
+def memory_of(trainer: type["ExtTrainer"]) -> "TrainingMemory":
+    """Predicts the trainer's training steps.
+
+    Raises:
+        ValueError: its recipe changes what nothing predicts.
+    """
+    from nnunet_ext.planning.memory import TrainingMemory
+    from nnunet_ext.trainers.recipe import Recipe
+
+    return TrainingMemory.of(trainer.spec, trainer.size, trainer.recipe.as_dict(), Recipe().as_dict())
 
 
-def _planner(folder: Path, base: str, trainer: type["ExtTrainer"], gpu_memory: float, name: str) -> "FittingPlanner":
-    plans = read_plans(folder, base)
-    _check_name(folder, name)
+def check_numbers(gpu_memory: float, max_dataset_covered: float) -> None:
+    """Refuses numbers that no plan can be made for, with a ValueError."""
+    if not (math.isfinite(gpu_memory) and gpu_memory > 0):
+        raise ValueError(f"--gpu-memory must be a positive number of GB, not {gpu_memory:g}.")
+    if not 0 < max_dataset_covered <= 1:
+        raise ValueError(f"--max-dataset-covered must be above 0 and at most 1, not {max_dataset_covered:g}.")
+
+
+def check_files(folder: Path, *written: str) -> None:
+    """Refuses a dataset's folder where planning cannot read or write, before it has begun, with a ValueError.
+
+    Args:
+        folder: of the dataset in nnUNet_preprocessed.
+        written: names of further files that will be written there; nnU-Net writes dataset.json.
+    """
     raw = os.environ.get("nnUNet_raw")
     if not raw:
         raise ValueError("nnUNet_raw is not set; `nnunet_ext env` tells how to set it.")
     for path in (Path(raw, folder.name, "dataset.json"), folder / "dataset_fingerprint.json"):
         if not path.is_file():
             raise ValueError(f"Planning reads {path}, which does not exist; run nnUNetv2_plan_and_preprocess first.")
-    from nnunet_ext.planning.memory import TrainingMemory
-    from nnunet_ext.planning.planner import FittingPlanner
-
-    memory = TrainingMemory(trainer.spec, trainer.size, trainer.recipe.optimiser)
-    return FittingPlanner(folder, plans, memory, gpu_memory, name)
+    for path in (folder, *(folder / name for name in ("dataset.json", *written))):
+        if path.exists() and not os.access(path, os.W_OK):
+            raise ValueError(f"Planning writes to {path}, which is not allowed; change its permissions.")
 
 
 def _check_name(folder: Path, name: str) -> None:
@@ -106,6 +127,8 @@ def _check_name(folder: Path, name: str) -> None:
 def _report(planner: "FittingPlanner") -> str:
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+    from nnunet_ext.profiling.cost import CARD_SHARE
+
     rows = [["configuration", "patch", "batch", "memory", "used", "patch stopped by", "batch stopped by", "data"]]
     missing: dict[str, str] = {}  # the cascade has the data of 3d_fullres
     for name, fit in planner.fits.items():
@@ -113,7 +136,11 @@ def _report(planner: "FittingPlanner") -> str:
         rows.append([name, *cells(fit, planner.max_dataset_covered), data])
         if not (planner.folder / data).is_dir():
             missing.setdefault(data, name)
-    lines = [aligned(rows), "", f"Written to {planner.path}; name it with -p {planner.plans_identifier}."]
+    lines = [aligned(rows), ""]
+    lines += [f"{name} is left out: {reason}" for name, reason in planner.refused.items()]
+    card = planner.UNet_vram_target_GB / CARD_SHARE
+    lines.append(f"With CUDA's context and workspaces this is for a card of {card:.3g} GB.")
+    lines += [f"Written to {planner.path}; name it with -p {planner.plans_identifier}."]
     if missing:
         command = f"nnUNetv2_preprocess -d {planner.folder.name[7:10]} -plans_name {planner.plans_identifier} -c"
         lines.append(f"Not preprocessed yet: {command} {' '.join(missing.values())}")
@@ -122,7 +149,8 @@ def _report(planner: "FittingPlanner") -> str:
 
 def cells(fit: "Fit", covered: float) -> list[str]:
     """Patch, batch, memory, share of the target, and the rules that stopped patch and batch."""
-    patch, batch = "image size", f"{100 * covered:g} % of the dataset"
+    patch = "image size" if fit.covers_image else "nnU-Net's largest patch"
+    batch = f"{100 * covered:g} % of the dataset"
     if fit.next_patch:
         patch = f"memory: {_by(fit.next_patch[0])} needs {_gb(fit.next_patch[1])}"
     if fit.next_batch:

@@ -11,6 +11,10 @@ from nnunet_ext.networks.spec import NetworkSpec
 from nnunet_ext.profiling.predict import follow_training, memory
 
 PRECISION = "amp"  # what nnU-Net trains with on CUDA
+COORDINATES = 3  # channels that coordinates add, in 2D as well
+# fields of a recipe that change no tensor, or none to speak of
+NEUTRAL = {"initial_lr", "weight_decay", "schedule", "warmup_epochs", "epochs", "iterations", "seed"}
+PREDICTED = {"optimiser", "coordinates"}
 
 
 @dataclass(frozen=True)
@@ -20,12 +24,29 @@ class TrainingMemory:
     Attributes:
         spec, size: the network.
         optimiser: ``SGD``, ``Adam`` or ``AdamW``.
+        further_channels: input channels that the recipe adds to those of the data.
     """
 
     spec: NetworkSpec
     size: str
     optimiser: str = "SGD"
+    further_channels: int = 0
     _known: dict[tuple[Any, ...], int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, spec: NetworkSpec, size: str, recipe: Mapping[str, Any], usual: Mapping[str, Any]) -> "TrainingMemory":
+        """For a recipe, given the fields of nnU-Net's own.
+
+        Raises:
+            ValueError: the recipe changes something else that may need memory.
+        """
+        changed = {name for name, value in recipe.items() if value != usual[name]}
+        if unknown := sorted(changed - NEUTRAL - PREDICTED):
+            raise ValueError(
+                f"Nothing here predicts the memory of a training with another {' and '.join(unknown)}; plan for a "
+                "trainer without it."
+            )
+        return cls(spec, size, recipe["optimiser"], COORDINATES * recipe.get("coordinates", False))
 
     def __call__(
         self, architecture: Mapping[str, Any], input_shape: Sequence[int], *, classes: int, image_channels: int
@@ -41,7 +62,7 @@ class TrainingMemory:
         Raises:
             ValueError: the network cannot be built for this plan.
         """
-        shape = tuple(input_shape)
+        shape = (input_shape[0], input_shape[1] + self.further_channels, *input_shape[2:])
         key = (shape, classes, image_channels, architecture["strides"], architecture["kernel_sizes"])
         if key not in self._known:
             with torch.device("meta"):

@@ -24,6 +24,7 @@ from nnunet_ext.planning.sharing import share_data
 
 CASCADE = "3d_cascade_fullres"
 STANDARD = ("2d", "3d_fullres", "3d_lowres", CASCADE)
+RESTS_ON = {"3d_lowres": {"3d_fullres"}, CASCADE: {"3d_fullres", "3d_lowres"}}  # in the order of planning
 
 
 class FittingPlanner(ExperimentPlanner):
@@ -53,7 +54,9 @@ class FittingPlanner(ExperimentPlanner):
         self._classes, self._labels = labels.num_segmentation_heads, len(labels.foreground_labels)
         self._image_channels = len(self.dataset_json["channel_names"])
         self._further_channels = 0  # one-hot labels of a previous stage
+        self.refused: dict[str, str] = {}  # configuration -> why it is left out
         self._fits: dict[str, Fit] = {}
+        self._refusals: dict[str, ValueError] = {}
         self._asked: dict[str, tuple[Any, ...]] = {}
         self._bounded, self._least = False, math.inf
         self._check()
@@ -130,11 +133,17 @@ class FittingPlanner(ExperimentPlanner):
             return plan_for(spacing, shape, data_identifier, approximate_n_voxels_dataset, {})
 
         unbounded = offer(median_shape)
-        if len(spacing) not in self.memory.spec.dimensions:
-            return unbounded  # nnU-Net always asks for both; save_plans leaves it out
+        if len(spacing) not in self.memory.spec.dimensions or self._rests_on_refused(data_identifier):
+            return unbounded  # nnU-Net always asks for all; save_plans leaves it out
+        self._refusals.pop(data_identifier, None)  # of another spacing
+        try:
+            start = offer(median_shape, bounded=True)
+        except ValueError as error:  # the other configurations may fit: save_plans leaves this one out and tells
+            self._refusals[data_identifier] = error
+            return unbounded
         image, largest = median_shape[: len(spacing)], patch_of(unbounded)
         search = Search(offer, self._needed_by, self.limit, image, largest, self.UNet_min_batch_size)
-        plan, fit = search.fit(offer(median_shape, bounded=True))
+        plan, fit = search.fit(start)
         self._fits[data_identifier] = fit
         self._asked[data_identifier] = (spacing, median_shape, approximate_n_voxels_dataset)
         return {**plan, "batch_size": fit.batch, "median_image_size_in_voxels": median_shape}
@@ -147,12 +156,31 @@ class FittingPlanner(ExperimentPlanner):
         if not configurations:
             wanted = " or ".join(f"{d}D" for d in self.memory.spec.dimensions)
             raise ValueError(f"{self.memory.spec.trainer} is a {wanted} network, which this dataset is not for.")
-        if CASCADE in configurations:
+        if CASCADE in configurations and not self._rests_on_refused(self.generate_data_identifier(CASCADE)):
             configurations[CASCADE] |= self._plan_cascade()
+        self._leave_out_refused(configurations)
         recursive_fix_for_json_export(plans)
         share_data(plans, self.base)
         self._forget_earlier(configurations)
         super().save_plans(plans)
+
+    def _rests_on_refused(self, data_identifier: str) -> bool:
+        needed = next((n for c, n in RESTS_ON.items() if self.generate_data_identifier(c) == data_identifier), set())
+        return any(self.generate_data_identifier(name) in self._refusals for name in needed)
+
+    def _leave_out_refused(self, configurations: dict[str, Any]) -> None:
+        """Removes what does not fit and what rests on it; if that is all, its refusal is the answer."""
+        refusals = {name: self._refusals.get(self.generate_data_identifier(name)) for name in configurations}
+        self.refused = {name: str(error) for name, error in refusals.items() if error}
+        for name, needed in RESTS_ON.items():
+            if name in configurations and (lacking := sorted(needed & self.refused.keys())):
+                self.refused.setdefault(name, f"It rests on {lacking[0]}.")
+        if self.refused.keys() >= configurations.keys():
+            raise next(error for name in reversed(STANDARD) if (error := refusals.get(name)))
+        for name in self.refused:
+            del configurations[name]
+        if CASCADE in self.refused:
+            configurations.get("3d_lowres", {}).pop("next_stage", None)  # its trainer would predict for the cascade
 
     def _plan_cascade(self) -> dict[str, Any]:
         """The labels of the low resolution are further channels, for which the plan of 3d_fullres may have no room."""

@@ -25,6 +25,7 @@ class Fit:
         needed, limit: bytes of a training step, and how many it may have.
         next_patch: the cheapest patch with the next legal size of one axis and the bytes that it would need with the
             smallest batch; None where the patch is nnU-Net's largest for these images.
+        covers_image: whether nnU-Net's largest patch holds the median image, or ends at nnU-Net's own size before.
         next_batch: the next batch and the bytes that it would need; None where nnU-Net's limit on the part of the
             dataset in a batch is reached.
     """
@@ -34,6 +35,7 @@ class Fit:
     needed: int
     limit: int
     next_patch: tuple[tuple[int, ...], int] | None
+    covers_image: bool
     next_batch: tuple[int, int] | None
 
     @property
@@ -91,6 +93,7 @@ class Search:
             needed=needed(batch),
             limit=self.limit,
             next_patch=min(steps, key=lambda step: step[1], default=None),
+            covers_image=all(p >= int(i) for p, i in zip(self.largest, self.image, strict=True)),
             next_batch=(batch + 1, needed(batch + 1)) if batch < highest else None,
         )
 

@@ -1,6 +1,7 @@
 import pytest
 
 from nnunet_ext.cli import main
+from nnunet_ext.planning.memory import TrainingMemory
 from tests.planning import dataset
 
 TRAINER = "nnUNetTrainer_UNet3D_XS"
@@ -26,9 +27,34 @@ def test_plans_are_written_and_told(folder, capsys):
     patch = "x".join(map(str, plan["patch_size"]))
     assert row.split()[:3] == ["3d_fullres", patch, str(plan["batch_size"])]
     assert "memory: " in row
+    assert "for a card of 0.0222 GB" in lines[-3]
     assert row.endswith("nnUNetPlans_3d_fullres")
     assert f"-p {NAME}" in lines[-2]
     assert f"nnUNetv2_preprocess -d 501 -plans_name {NAME} -c 2d 3d_fullres" in lines[-1]
+
+
+def test_what_does_not_fit_is_left_out_and_told(folder, monkeypatch, capsys):
+    monkeypatch.setattr(TrainingMemory, "__call__", slices_are_large)
+    assert call() == 0
+    out = capsys.readouterr().out
+    assert "2d is left out: UNet3D_XS does not fit 0.02 GB" in out
+    assert set(dataset.plans(folder, NAME)["configurations"]) == {"3d_fullres"}
+
+
+def slices_are_large(self, architecture, input_shape, *, classes, image_channels):
+    return 10**9 if len(input_shape) == 4 else 10**6
+
+
+@pytest.mark.parametrize("closed", ["", "dataset.json", f"{NAME}.json"])
+def test_a_folder_that_may_not_be_written_to(folder, monkeypatch, capsys, closed):
+    assert call() == 0
+    capsys.readouterr()
+    monkeypatch.setattr("os.access", lambda path, mode: path != folder / closed)
+    assert call() == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert f"Planning writes to {folder / closed}, which is not allowed" in err
+    assert err.count("\n") == 1
 
 
 def test_what_is_preprocessed_is_not_asked_for_again(folder, capsys):

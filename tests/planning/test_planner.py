@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from nnunet_ext.commands.plan import cells
 from nnunet_ext.networks import registry
-from nnunet_ext.planning.memory import TrainingMemory
+from nnunet_ext.planning.memory import COORDINATES, NEUTRAL, PREDICTED, TrainingMemory
 from nnunet_ext.planning.planner import FittingPlanner
 from nnunet_ext.planning.search import GB
 from nnunet_ext.profiling.predict import predict
 from nnunet_ext.trainers import trainer_class
+from nnunet_ext.trainers.recipe import Recipe
 from tests.planning import dataset
 
 CLASSES = 3
@@ -90,9 +92,8 @@ def test_no_larger_patch_and_no_larger_batch_fits(reusable, spacing, image, room
     image, limit = image[: len(spacing)], int(FIXED + 2**room * 2 * 4 * PER_VOXEL)
     reusable.UNet_vram_target_GB = limit / GB
     voxels = float(prod(image) * cases)
-    try:
-        plan = reusable.get_plans_for_configuration(np.array(spacing), np.array(image, float), "any", voxels, {})
-    except ValueError:
+    plan = reusable.get_plans_for_configuration(np.array(spacing), np.array(image, float), "any", voxels, {})
+    if reusable._refusals:
         reject()  # what does not fit at all has tests of its own
     patch, batch = tuple(int(p) for p in plan["patch_size"]), plan["batch_size"]
 
@@ -246,6 +247,84 @@ def test_large_images_get_a_cascade_with_room_for_the_labels(tmp_path, monkeypat
     assert prod(cascade.patch_size) < prod(plans["configurations"]["3d_fullres"]["patch_size"])
     assert cascade.data_identifier == "nnUNetPlans_3d_fullres"
     assert len(cascade.network_arch_init_kwargs["strides"]) == cascade.network_arch_init_kwargs["n_stages"]
+
+
+def test_a_patch_that_ends_before_the_image_names_nnunets_rule(tmp_path, monkeypatch):
+    folder = dataset.write(tmp_path, monkeypatch, shape=LARGE)
+    made, _ = planned(folder, Simple(), 1000)
+    full = made.fits["3d_fullres"]
+    assert full.next_patch is None
+    assert prod(full.patch) < prod(LARGE)
+    assert not full.covers_image
+    assert cells(full, 0.05)[4] == "nnU-Net's largest patch"
+    assert cells(made.fits["2d"], 0.05)[4] == "image size"
+
+
+@dataclasses.dataclass
+class Flat(Simple):
+    """A network whose slices need more than fits, unlike its volumes; and volumes with labels of a cascade."""
+
+    refused: str = "2d"
+
+    def __call__(self, architecture, input_shape, *, classes, image_channels):
+        kind = "2d" if len(input_shape) == 4 else "cascade" if input_shape[1] > image_channels else "3d"
+        return (
+            10**15
+            if kind == self.refused
+            else super().__call__(architecture, input_shape, classes=classes, image_channels=image_channels)
+        )
+
+
+def test_a_configuration_that_does_not_fit_is_left_out_and_told(folder):
+    made, plans = planned(folder, Flat(), 1)
+    assert set(plans["configurations"]) == set(made.fits) == {"3d_fullres"}
+    assert set(made.refused) == {"2d"}
+    assert "it needs 9" in made.refused["2d"]
+
+
+def test_slices_remain_where_volumes_do_not_fit(tmp_path, monkeypatch):
+    folder = dataset.write(tmp_path, monkeypatch, shape=LARGE)
+    made, plans = planned(folder, Flat(refused="3d"), 1)
+    assert set(plans["configurations"]) == set(made.fits) == {"2d"}
+    assert "does not fit" in made.refused["3d_fullres"]
+
+
+def test_low_resolution_without_its_cascade_has_no_next_stage(tmp_path, monkeypatch):
+    folder = dataset.write(tmp_path, monkeypatch, shape=LARGE)
+    target = (FIXED + PER_VOXEL * 4 * 2 * 128**3) / GB
+    made, plans = planned(folder, Flat(refused="cascade"), target)
+    assert set(plans["configurations"]) == {"2d", "3d_fullres", "3d_lowres"}
+    assert set(made.refused) == {"3d_cascade_fullres"}
+    assert "next_stage" not in plans["configurations"]["3d_lowres"]
+
+
+# --- the recipe
+
+
+def test_what_the_recipe_changes_is_predicted_or_refused():
+    spec, size = registry.find("unet3d_XS")
+    usual = Recipe().as_dict()
+    neutral = {"initial_lr": 1.0, "weight_decay": 0.1, "schedule": "cosine", "epochs": 3, "iterations": 2, "seed": 1}
+    assert TrainingMemory.of(spec, size, usual | neutral, usual) == TrainingMemory(spec, size)
+    assert TrainingMemory.of(spec, size, usual | {"optimiser": "AdamW"}, usual).optimiser == "AdamW"
+    with pytest.raises(ValueError, match="another accumulation and loss"):
+        TrainingMemory.of(
+            spec, size, usual | {"accumulation": 2, "loss": "Focal"}, usual | {"accumulation": 1, "loss": "Dice"}
+        )
+
+
+def test_every_field_of_a_recipe_is_known():
+    assert Recipe().as_dict().keys() <= NEUTRAL | PREDICTED
+
+
+def test_coordinates_are_further_channels(folder, small):
+    assert pytest.importorskip("nnunet_ext.coordinates.field").AXES == COORDINATES
+    plan = planner_of(folder, Simple(), 1).get_plans_for_configuration((1, 1, 1), (16, 16, 16), "any", 1e6, {})
+    architecture = plan["architecture"]["arch_kwargs"]
+    usual = Recipe().as_dict() | {"coordinates": False}
+    memory = TrainingMemory.of(small.spec, small.size, usual | {"coordinates": True}, usual)
+    seven = small(architecture, (2, 7, 16, 16, 16), classes=3, image_channels=4)
+    assert memory(architecture, (2, 4, 16, 16, 16), classes=3, image_channels=4) == seven
 
 
 # --- what cannot be planned
