@@ -21,10 +21,15 @@ sys.path.insert(0, str(ROOT))  # a script's own package is not on the path
 
 from benchmarks.costs.options import run_command, writable  # noqa: E402 - needs the path above
 from benchmarks.costs.report import markdown, write_json  # noqa: E402 - see above
-from nnunet_ext.commands.plan import cells, trainer_of  # noqa: E402 - see above
+from nnunet_ext.commands.plan import (  # noqa: E402 - see above
+    cells,
+    check_files,
+    check_numbers,
+    memory_of,
+    trainer_of,
+)
 from nnunet_ext.commands.preprocessed import dataset_folder, read_plans  # noqa: E402 - see above
-from nnunet_ext.planning.memory import TrainingMemory  # noqa: E402 - see above
-from nnunet_ext.planning.planner import FittingPlanner  # noqa: E402 - see above
+from nnunet_ext.planning.planner import STANDARD, FittingPlanner  # noqa: E402 - see above
 
 NETWORKS = ("DualBranchGhost_M", "UNet3D", "DualBranchStride_M", "DualBranchRepLK_M", "SwinUNETR_M")
 FILES = ("plans.json", "plans.md")
@@ -43,9 +48,9 @@ def records(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """One record for each network and target, with the fits by configuration or the reason why there are none."""
     folder = dataset_folder(args.d)
     base = read_plans(folder, args.p)
-    for name in args.networks:
-        trainer = trainer_of(name)
-        memory = TrainingMemory(trainer.spec, trainer.size, trainer.recipe.optimiser)
+    check_files(folder)
+    for trainer in [trainer_of(name) for name in args.networks]:
+        memory = memory_of(trainer)
         for target in args.gpu_memory:
             planner = Unwritten(folder, base, memory, target, "unwritten")
             planner.max_dataset_covered = args.max_dataset_covered
@@ -54,27 +59,32 @@ def records(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 with redirect_stdout(io.StringIO()):
                     planner.plan_experiment()
             except ValueError as error:
-                yield record | {"refused": str(error)}
+                yield record | {"fits": {}, "refused": dict.fromkeys(STANDARD, str(error))}
                 continue
-            yield record | {"fits": planner.fits}
+            yield record | {"fits": planner.fits, "refused": planner.refused}
 
 
 def line(record: dict[str, Any], configuration: str, covered: float) -> list[str]:
     """The record's line of the table."""
     start = [record["network"], f"{record['target_gb']:g} GB"]
-    if "refused" in record:
-        return [*start, *["-"] * 4, record["refused"], "-"]
-    return [*start, *cells(record["fits"][configuration], covered)]
+    if (fit := record["fits"].get(configuration)) is None:
+        reason = record["refused"].get(configuration, f"no {configuration} for this network and dataset")
+        return [*start, *["-"] * 4, reason, "-"]
+    return [*start, *cells(fit, covered)]
 
 
 def as_plain(record: dict[str, Any]) -> dict[str, Any]:
     """The record for JSON."""
-    fits = record.get("fits", {})
-    return {**record, "fits": {name: {**asdict(fit), "share": fit.share} for name, fit in fits.items()}}
+    fits = {name: {**asdict(fit), "share": fit.share} for name, fit in record["fits"].items()}
+    return {**record, "fits": fits}
 
 
 def command(args: argparse.Namespace) -> int:
     """Prints each line when it is found, then writes the files."""
+    if args.c not in STANDARD:
+        raise ValueError(f"There is no configuration {args.c!r} to plan; there are {', '.join(STANDARD)}.")
+    for target in args.gpu_memory:
+        check_numbers(target, args.max_dataset_covered)
     folder, found = writable(args.out, FILES), []
     for record in records(args):
         print("  ".join(line(record, args.c, args.max_dataset_covered)), flush=True)
