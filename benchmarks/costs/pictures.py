@@ -14,10 +14,22 @@ from nnunet_ext.profiling.cost import MIB
 
 SIZE_MARKERS = {"XS": "v", "S": "o", "M": "s", "L": "D", "Tiny": "v", "Small": "o", "": "*"}
 # colour maps by the half of the network a stage belongs to, dark at full resolution
-SHADES = {"encoder": "Blues_r", "branches": "Greens_r", "fusion": "Purples_r", "decoder": "Oranges_r"}
+SHADES = {
+    "encoder": "Blues_r",
+    "branches": "Greens_r",
+    "fusion": "Purples_r",
+    "skip": "YlGn_r",
+    "decoder": "Oranges_r",
+}
 LEVELS = 6
 CELLS = 18  # labels per decade that do not cover each other
-GREYS = {"heads": "#c05080", "loss": "#806040", "optimiser": "#404040"}
+SINGLE = {
+    "patch embedding": "#40b0c0",
+    "transformer": "#205060",
+    "heads": "#c05080",
+    "loss": "#806040",
+    "optimiser": "#404040",
+}
 REST = "#b0b0b0"
 
 
@@ -97,8 +109,10 @@ def _grouped(row: Row) -> dict[str, int]:
 
 
 def _group(stage: str) -> str:
-    if re.fullmatch(r"(encoder|decoder) stage \d+|fusion \d+|bottleneck", stage) or stage in GREYS:
+    if re.fullmatch(r"(encoder|decoder) stage \d+|(fusion|skip) \d+|bottleneck", stage) or stage in SINGLE:
         return stage
+    if match := re.fullmatch(r"gate (\d+)", stage):
+        return f"fusion {match[1]}"
     if match := re.fullmatch(r".* (stage \d+)", stage):
         return f"branches {match[1]}"
     return "other stages"
@@ -106,15 +120,16 @@ def _group(stage: str) -> str:
 
 def _colour(group: str) -> str:
     kind = group.split(maxsplit=1)[0]
-    if group in GREYS or group == "other stages":
-        return GREYS.get(group, REST)
+    if group in SINGLE or group == "other stages":
+        return SINGLE.get(group, REST)
     level = LEVELS if group == "bottleneck" else int(group.rsplit(maxsplit=1)[-1])
     shades = mpl.colormaps[SHADES.get(kind, SHADES["encoder"])]
     return mpl.colors.to_hex(shades(0.1 + 0.75 * min(level - 1, LEVELS) / LEVELS))
 
 
 def _order(group: str) -> tuple[int, str]:
-    kinds = ["branches", "fusion", "encoder", "bottleneck", "decoder", "heads", "loss", "optimiser", "other"]
+    kinds = ["branches", "fusion", "patch", "encoder", "transformer", "bottleneck", "skip", "decoder"]
+    kinds += ["heads", "loss", "optimiser", "other"]
     return kinds.index(group.split(maxsplit=1)[0]), group
 
 

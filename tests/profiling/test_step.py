@@ -78,6 +78,13 @@ def test_optimiser_state_and_accumulation_cost_memory():
     assert twice.gradients > 0.9 * plain.parameters > plain.gradients
 
 
+def test_deep_supervision_costs_memory():
+    network = build("unet3d_xs")
+    network.decoder.deep_supervision = False
+    without = memory(follow_training(network, INPUT)[0])
+    assert total("unet3d_xs") > without.total
+
+
 def test_remedies_lower_the_peak_to_what_is_then_predicted():
     def fresh():
         return build("dualbranch_14_ghostnet_xs")

@@ -1,13 +1,14 @@
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from nnunet_ext.profiling.predict import predict
-from nnunet_ext.profiling.stages import stages_of
+from nnunet_ext.profiling.stages import stage_of_parameters, stages_of
 from nnunet_ext.profiling.timeline import find_peak
 from nnunet_ext.profiling.tracker import ACTIVATION, Block, Tracker
-from tests.profiling.small import PATCH, build
+from tests.profiling.small import FAMILIES, PATCH, build
 
 FLOAT = 4
 
@@ -83,8 +84,9 @@ def test_views_and_changes_in_place_take_no_memory():
     assert [block.nbytes for block in tracker.blocks] == [100 * FLOAT]
 
 
-def test_rows_of_stages_add_up():
-    network = build("dualbranch_14_ghostnet_xs")
+@pytest.mark.parametrize("name", FAMILIES)
+def test_rows_of_stages_add_up(name):
+    network = build(name)
     cost = predict(network, (2, 4, *PATCH))
     rows = cost.stages
     assert sum(r.parameters for r in rows) == cost.parameters == sum(p.numel() for p in network.parameters())
@@ -92,7 +94,10 @@ def test_rows_of_stages_add_up():
     assert sum(r.training for r in rows) == cost.training.activations
     assert sum(r.inference for r in rows) == cost.inference.activations
     assert all(r.training_peak >= r.training and r.inference_peak >= r.inference for r in rows)
-    assert next(r.parameters for r in rows if r.stage == "other") == 0
+    # of UNETR the position of each token is a parameter of the encoder itself
+    loose = sum(p.numel() for part, p in network.named_parameters() if part == "encoder.position")
+    assert next(r.parameters for r in rows if r.stage == "other") == loose
+    assert bool(loose) == (name == "unetr_xs")
 
 
 def test_stages_have_the_names_of_the_plan():
@@ -102,6 +107,36 @@ def test_stages_have_the_names_of_the_plan():
     fusions = [f"fusion {i}" for i in (1, 2, 3)]
     decoder = [f"decoder stage {i}" for i in (3, 2, 1)]
     assert labels == [*branches, *fusions, "bottleneck", *decoder, "heads"]
+
+
+def test_stages_of_a_shifted_window_transformer_have_the_resolution_of_their_blocks():
+    labels = list(dict.fromkeys(stages_of(build("swin_unetr_xs")).values()))
+    encoder = ["patch embedding", "encoder stage 2", "encoder stage 3"]
+    skips, decoder = [f"skip {i}" for i in (1, 2, 3, 4)], [f"decoder stage {i}" for i in (3, 2, 1)]
+    assert labels == [*encoder, *skips, *decoder, "heads"]
+
+
+def test_blocks_of_a_transformer_are_one_stage():
+    labels = list(dict.fromkeys(stages_of(build("unetr_xs")).values()))
+    skips, decoder = [f"skip {i}" for i in (1, 2, 3)], [f"decoder stage {i}" for i in (3, 2, 1)]
+    assert labels == ["patch embedding", "transformer", *skips, *decoder, "heads"]
+
+
+def test_digits_of_a_modules_own_name_stay():
+    network = nn.Module()
+    network.encoder1, network.down = nn.Identity(), nn.ModuleList([nn.Identity()])
+    assert list(stages_of(network).values()) == ["encoder1", "down 1"]
+
+
+def test_an_encoder_that_its_decoder_holds_as_well_is_counted_in_its_stages():
+    encoder, decoder = nn.Module(), nn.Module()
+    encoder.stages = nn.Sequential(nn.Conv3d(1, 1, 1), nn.Conv3d(1, 1, 1))
+    decoder.encoder, decoder.stages = encoder, nn.ModuleList([nn.Conv3d(1, 1, 1)])
+    network = nn.Module()
+    network.encoder, network.decoder = encoder, decoder
+    stages = stages_of(network)
+    assert list(stages.values()) == ["encoder stage 1", "bottleneck", "decoder stage 1"]
+    assert set(stage_of_parameters(network, stages, "other").values()) == set(stages.values())
 
 
 blocks = st.lists(
