@@ -4,9 +4,9 @@
 
 A figure counts as dearer if it rose by more than the band (percent); a measured one only if it also left the spread of
 its own repeats (two standard deviations; for latency, the 90th percentile of the base). Exact figures, parameters and
-MACs, have no band. Rows of only one of the files are listed and not compared.
+MACs, have no band. Rows of only one of the files are listed and not compared, and change no exit code.
 
-Exit code: 0 nothing dearer, 1 something is, 2 bad input.
+Exit code: 0 nothing dearer, 1 something is, 2 bad input: other files, or files without a row in common.
 """
 
 import argparse
@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 DEARER, BAD_INPUT = 1, 2
-KEY = ("registry_name", "size", "input_shape", "batch", "precision", "device")
+NEEDED = ("registry_name", "size", "input_shape", "batch")
+KEY = (*NEEDED, "precision", "device", "accumulation")  # the latter are not in every file
 EXACT = ("parameters", "macs")
 BANDED = ("pam_train_mib", "pam_inference_mib", "total_train_mib", "median_ms")
 # the column that says how far a figure strays by itself: as a limit, or as a standard deviation
@@ -50,7 +51,7 @@ def read(path: Path) -> dict[tuple[Any, ...], Mapping[str, Any]]:
     """
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
-        return {tuple(row.get(name) for name in KEY): row for row in rows}
+        return {(*(row[name] for name in NEEDED), *(row.get(name) for name in KEY[len(NEEDED) :])): row for row in rows}
     except (OSError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is no JSON file of pam.py, flops.py or latency.py ({error}).") from error
 
@@ -85,6 +86,8 @@ def main() -> int:
     args = parser.parse_args()
     try:
         base, head = read(args.base), read(args.head)
+        if not base.keys() & head.keys():
+            raise ValueError(f"{args.base} and {args.head} have no row in common, so nothing can be compared.")
     except ValueError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return BAD_INPUT

@@ -63,15 +63,25 @@ def test_latency_is_dearer_beyond_its_own_spread(compare):
 
 
 def test_rows_of_one_file_are_listed(compare):
-    code, text = compare([ROW], [{**ROW, "size": "M"}])
+    code, text = compare([{**ROW, "size": "XS"}, ROW], [{**ROW, "size": "XS"}, {**ROW, "size": "M"}])
     assert code == 0
     assert "only in BASE: unet3d S" in text
     assert "only in HEAD: unet3d M" in text
 
 
-def test_other_files_are_refused(tmp_path, monkeypatch, capsys):
+def test_files_without_a_common_row_are_no_success(compare):
+    assert compare([ROW], [{**ROW, "size": "M"}])[0] == 2
+
+
+@pytest.mark.parametrize("field", ["accumulation", "device", "precision"])
+def test_rows_of_another_kind_are_not_compared(compare, field):
+    assert compare([ROW, ROW | {"size": "M"}], [ROW | {field: "other"}, ROW | {"size": "M"}])[1].count("only in") == 2
+
+
+@pytest.mark.parametrize("content", ["[1]", "{}", "no", '{"rows": [{"registry_name": "unet3d", "macs": 1}]}'])
+def test_other_files_are_refused(tmp_path, monkeypatch, capsys, content):
     path = tmp_path / "x.json"
-    path.write_text("[1]", encoding="utf-8")
+    path.write_text(content, encoding="utf-8")
     monkeypatch.setattr(sys, "argv", ["compare_cost.py", str(path), str(path)])
     assert compare_cost.main() == 2
     assert "is no JSON file" in capsys.readouterr().err
