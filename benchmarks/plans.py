@@ -40,7 +40,7 @@ HEADER = ("network", "target", "patch", "batch", "memory", "used", "patch stoppe
 class Unwritten(FittingPlanner):
     """Keeps its plans to itself."""
 
-    def save_plans(self, plans: dict[str, Any]) -> None:
+    def write(self, plans: dict[str, Any]) -> None:
         """Writes nothing."""
 
 

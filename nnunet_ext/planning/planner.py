@@ -149,7 +149,7 @@ class FittingPlanner(ExperimentPlanner):
         return {**plan, "batch_size": fit.batch, "median_image_size_in_voxels": median_shape}
 
     def save_plans(self, plans: dict[str, Any]) -> None:
-        """Writes what the network can be trained in, with the data of the base plans where they are the same."""
+        """Keeps what the network can be trained in and what fits, with the base plans' data where they are the same."""
         configurations = plans["configurations"]
         for name in [n for n in configurations if int(n[0]) not in self.memory.spec.dimensions]:
             del configurations[name]
@@ -161,7 +161,11 @@ class FittingPlanner(ExperimentPlanner):
         self._leave_out_refused(configurations)
         recursive_fix_for_json_export(plans)
         share_data(plans, self.base)
-        self._forget_earlier(configurations)
+        self.write(plans)
+
+    def write(self, plans: dict[str, Any]) -> None:
+        """Writes the final plans."""
+        self._forget_earlier()
         super().save_plans(plans)
 
     def _rests_on_refused(self, data_identifier: str) -> bool:
@@ -190,7 +194,7 @@ class FittingPlanner(ExperimentPlanner):
         self._further_channels = 0
         return {key: plan[key] for key in ("patch_size", "batch_size", "architecture")}
 
-    def _forget_earlier(self, configurations: Mapping[str, Any]) -> None:
+    def _forget_earlier(self) -> None:
         """nnU-Net keeps what it finds in an earlier file; a standard configuration in it was for another target."""
         if self.path.is_file():
             earlier = json.loads(self.path.read_text(encoding="utf-8"))
