@@ -44,6 +44,18 @@ def test_prediction_for_a_cpu_is_what_a_cpu_allocates(name):
     assert predicted.inference.activations == pytest.approx(inference.activations[0], rel=0.01)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", ["amp", "fp32"])
+@pytest.mark.parametrize("name", MEASURED)
+def test_prediction_for_cuda_is_what_its_allocator_reports(name, precision):
+    shape = (2, 4, 96, 96, 96)  # large enough for workspaces to be a small part
+    predicted = predict(build(name, patch=shape[2:]), shape, precision=precision)
+    network, image = build(name, "cuda", patch=shape[2:]), torch.randn(shape, device="cuda")
+    training = measure_training(prepare(network, image, precision=precision), repeats=2)
+    assert predicted.training.total == pytest.approx(training.total[0], rel=0.1)
+    assert training.reserved[0] >= training.total[0]
+
+
 def test_latency_is_ordered():
     network = build("dualbranch_14_ghostnet_xs", "cpu")
     with evaluated(network):
