@@ -17,6 +17,10 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from nnunet_ext import __version__
+from nnunet_ext.coordinates.augmentation import spare_coordinates
+from nnunet_ext.coordinates.configuration import set_coordinates
+from nnunet_ext.coordinates.dataset import WITH_COORDINATES
+from nnunet_ext.coordinates.field import AXES
 from nnunet_ext.networks import registry
 from nnunet_ext.networks.channels import resolve_channels
 from nnunet_ext.networks.spec import NetworkSpec
@@ -64,9 +68,10 @@ class ExtTrainer(nnUNetTrainer):
         enable_deep_supervision: bool = True,
     ) -> nn.Module:
         """Builds and initialises the network for a plan; nnU-Net calls it in training and in inference."""
+        set_coordinates(configuration_manager, cls.recipe.coordinates)
         network = registry.build(
             cls.spec,
-            num_input_channels,
+            num_input_channels + AXES * cls.recipe.coordinates,
             num_output_channels,
             configuration_manager.network_arch_init_kwargs,
             size=cls.size,
@@ -87,6 +92,8 @@ class ExtTrainer(nnUNetTrainer):
         if self.recipe.seed is not None:
             seed_everything(self.recipe.seed)
         super().initialize()
+        if self.recipe.coordinates:
+            self.dataset_class = WITH_COORDINATES[self.dataset_class]
         self._use_channels_of_dataset()
 
     def _do_i_compile(self) -> bool:
@@ -103,7 +110,9 @@ class ExtTrainer(nnUNetTrainer):
     def get_training_transforms(cls, *args: Any, **kwargs: Any) -> BasicTransform:
         """nnU-Net's augmentation, without its choices by run time where a seed asks for repeatable runs."""
         transforms = super().get_training_transforms(*args, **kwargs)
-        return transforms if cls.recipe.seed is None else without_timed_choices(transforms)
+        if cls.recipe.seed is not None:
+            transforms = without_timed_choices(transforms)
+        return spare_coordinates(transforms) if cls.recipe.coordinates else transforms
 
     def on_train_start(self) -> None:
         """As nnU-Net's; also saves the recipe and resolves the channels again, now that pretrained weights are in."""

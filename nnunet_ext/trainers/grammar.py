@@ -44,7 +44,7 @@ SIZE = -1  # the size stands before all words
 
 # in the one legal order
 WORDS: tuple[Word, ...] = (
-    Word("coordinates", "CoordConv", "CoordConv"),
+    Word("coordinates", "(CoordConv)", "CoordConv", lambda _: {"coordinates": True}),
     Word("optimiser", f"(?:SGD|Adam|AdamW)(?:{RATE})?", "AdamW3en4"),
     Word("weight decay", f"WD({RATE})", "WD1en5"),
     Word("schedule", "Poly|Cosine|Plateau|Step|Exponential", "Cosine"),

@@ -29,6 +29,7 @@ class Recipe:
         warmup_epochs: epochs of linear increase before the schedule; at most a tenth of all epochs is used.
         epochs: number of epochs.
         iterations: training iterations per epoch.
+        coordinates: whether three channels with each voxel's position follow the image's.
         seed: of initialisation and data, or None for none.
     """
 
@@ -39,6 +40,7 @@ class Recipe:
     warmup_epochs: int = 0
     epochs: int = 1000
     iterations: int = 250
+    coordinates: bool = False
     seed: int | None = None
 
     OPTIMISERS: ClassVar[Mapping[str, Callable[..., Optimizer]]] = {
