@@ -11,7 +11,6 @@ import torch
 from batchgeneratorsv2.transforms.utils.deep_supervision_downsampling import DownsampleSegForDSTransform
 from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
 from nnunet_ext.networks.channels import DEFAULT_ORDER
 from tests.networks import plans
@@ -196,9 +195,12 @@ def test_plans_file_names_the_network(case, patch, network):
     torch.manual_seed(0)
     planned = {**plans.isotropic(dims), "size": spec.sizes[0], "patch_size": patch}
     path = f"nnunet_ext.networks.models.{spec.trainer}"
-    stock = get_network_from_plans(
-        path, planned, plans.NEEDS_IMPORT, plans.CHANNELS, plans.CLASSES, deep_supervision=True
+    configuration = SimpleNamespace(
+        network_arch_class_name=path,
+        network_arch_init_kwargs=planned,
+        network_arch_init_kwargs_req_import=plans.NEEDS_IMPORT,
     )
+    stock = nnUNetTrainer.build_network_architecture(None, configuration, plans.CHANNELS, plans.CLASSES, True)
     assert type(stock) is type(network)
     assert stock.decoder.deep_supervision
     ours, theirs = network.state_dict(), stock.state_dict()
