@@ -13,12 +13,12 @@ from benchmarks.costs.rows import Row
 from nnunet_ext.profiling.cost import MIB
 
 SIZE_MARKERS = {"XS": "v", "S": "o", "M": "s", "L": "D", "Tiny": "v", "Small": "o", "": "*"}
-# colour maps by the half of the network a stage belongs to, dark at full resolution
+# colour maps by the half of the network a stage belongs to, strong at full resolution
 SHADES = {
     "encoder": "Blues_r",
     "branches": "Greens_r",
     "fusion": "Purples_r",
-    "skip": "YlGn_r",
+    "skip": "Wistia",
     "decoder": "Oranges_r",
 }
 LEVELS = 6

@@ -8,7 +8,7 @@ import pytest
 from tests.integration.test_pipeline import Workspace
 
 TRAINER = "nnUNetTrainer_DualBranchGhost_XS_1epochs_iter2_seed1"
-STOCK, TARGET = "nnUNetPlans_cpu", "0.03"
+STOCK, TARGET = "nnUNetPlans_cpu", "0.02"
 NAME = f"{STOCK}_DualBranchGhost_XS_{TARGET}GB"
 CONFIGURATION = "3d_fullres"
 pytestmark = pytest.mark.xdist_group("plan_training")
