@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
@@ -41,6 +42,7 @@ class ExtTrainer(nnUNetTrainer):
     spec: ClassVar[NetworkSpec]
     size: ClassVar[str]
     recipe: ClassVar[Recipe]
+    dataset_class: type[nnUNetBaseDataset]  # nnU-Net's
 
     def __init__(
         self,
