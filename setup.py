@@ -15,6 +15,7 @@ REQUIREMENTS = [
     "SimpleITK",
     "nibabel",
     "acvl-utils",
+    "connected-components-3d",
     "pandas",
     "numpy",
     "packaging",
@@ -63,7 +64,12 @@ def main() -> None:
         package_data={"nnunet_ext": ["py.typed", "**/*.json", "discovery/hook/*.py"]},
         install_requires=REQUIREMENTS,
         extras_require=EXTRAS,
-        entry_points={"console_scripts": ["nnunet_ext=nnunet_ext.cli:main"]},
+        entry_points={
+            "console_scripts": [
+                "nnunet_ext=nnunet_ext.cli:main",
+                "nnUNetv2_predict_cascade=nnunet_ext.commands.predict_cascade:main",
+            ]
+        },
     )
 
 

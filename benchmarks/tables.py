@@ -8,15 +8,19 @@ Networks are built on the meta device, so the largest one costs neither memory n
 import argparse
 import json
 import re
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from nnunet_ext.networks import cost_table, registry
-from nnunet_ext.networks.cost_table import NetworkCost
-from nnunet_ext.networks.spec import NetworkSpec
-from nnunet_ext.networks.stock_plan import INPUT_CHANNELS, OUTPUT_CHANNELS, PATCHES, stock_plan
-
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # a script's own package is not on the path
+
+from benchmarks.costs.models import topology  # noqa: E402 - needs the path above
+from nnunet_ext.networks import cost_table, registry  # noqa: E402 - see above
+from nnunet_ext.networks.cost_table import NetworkCost  # noqa: E402 - see above
+from nnunet_ext.networks.spec import NetworkSpec  # noqa: E402 - see above
+from nnunet_ext.networks.stock_plan import INPUT_CHANNELS, OUTPUT_CHANNELS, PATCHES, stock_plan  # noqa: E402 - see above
+
 MARKERS = re.compile(r"(<!-- networks -->\n).*?(\n<!-- /networks -->)", re.DOTALL)
 
 
@@ -26,17 +30,19 @@ def measure(spec: NetworkSpec, size: str) -> NetworkCost:
     from torch.utils.flop_counter import FlopCounterMode
 
     dims = max(spec.dimensions)
-    shape = (INPUT_CHANNELS, *(spec.input_size or PATCHES[dims]))
+    shape = (spec.channels(INPUT_CHANNELS), *(spec.shown_size or PATCHES[dims]))
+    outputs = spec.outputs(OUTPUT_CHANNELS)
+    plan = topology(spec.shown_size) if spec.shown_size else stock_plan(dims)
     with torch.device("meta"):
         network = registry.build(
-            spec, INPUT_CHANNELS, OUTPUT_CHANNELS, stock_plan(dims), size=size, patch_size=shape[1:]
+            spec, shape[0], outputs, plan, size=size, image_channels=INPUT_CHANNELS, patch_size=shape[1:]
         ).eval()
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             network(torch.empty(1, *shape))
     parameters = sum(p.numel() for p in network.parameters())
     trainer = cost_table.trainer_name(spec, size)
     # the counter gives two operations for each multiply-accumulate
-    return NetworkCost(spec.name, size, trainer, shape, OUTPUT_CHANNELS, parameters, counter.get_total_flops() // 2)
+    return NetworkCost(spec.name, size, trainer, shape, outputs, parameters, counter.get_total_flops() // 2)
 
 
 def write_table() -> None:

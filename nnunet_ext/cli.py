@@ -8,7 +8,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from nnunet_ext import __version__
 
@@ -32,6 +32,7 @@ COMMANDS = (
     Command("doctor", "nnunet_ext.commands.doctor", "find what is wrong with an installation and how to mend it"),
     Command("list", "nnunet_ext.commands.list_networks", "list networks, sizes, trainers, parameters and GMACs"),
     Command("plan", "nnunet_ext.commands.plan", "plan the largest patch and batch of a network for a GPU's memory"),
+    Command("plan-roi", "nnunet_ext.commands.plan_roi", "add the cascade's configurations to plans and preprocess"),
     Command("import-weights", "nnunet_ext.commands.import_weights", "take over weights of MONAI's UNETR or SwinUNETR"),
 )
 
@@ -68,12 +69,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that ``argv`` (default: the process's arguments) names and return its exit code."""
     arguments = sys.argv[1:] if argv is None else argv
     command = _chosen(arguments)
-    module = import_module(command.module)
-    parser = _parser(f"nnunet_ext {command.name}", module.__doc__)
+    return run_command(f"nnunet_ext {command.name}", import_module(command.module), arguments[1:])
+
+
+def run_command(prog: str, module: Any, arguments: Sequence[str]) -> int:
+    """Run a command's module with its arguments under the name by which it was called and return its exit code."""
+    parser = _parser(prog, module.__doc__)
     module.add_arguments(parser)
-    args = parser.parse_args(arguments[1:])
+    args = parser.parse_args(arguments)
     try:
         return int(module.run(args))
     except ValueError as error:  # in this package a ValueError is always the caller's mistake, told in one sentence
-        print(f"nnunet_ext {command.name}: {error}", file=sys.stderr)
+        print(f"{prog}: {error}", file=sys.stderr)
         return 2

@@ -72,7 +72,14 @@ class Model:
             return build_peer(PEERS[self.name], channels, self.outputs, patch, self.plan.get("strides", ()))
         spec, size = registry.find(f"{self.name}_{self.size}")
         return registry.build(
-            spec, channels, self.outputs, self.plan, size=size, patch_size=patch, deep_supervision=True
+            spec,
+            channels,
+            self.outputs,
+            self.plan,
+            size=size,
+            image_channels=channels - spec.channels(0),
+            patch_size=patch,
+            deep_supervision=True,
         )
 
 
@@ -133,11 +140,11 @@ def _models(name: str, given: Input) -> list[Model]:
 
 def _registry_model(spec: NetworkSpec, size: str, given: Input) -> Model:
     dims = max(spec.dimensions)
-    patch = spec.input_size or (given.patch or PATCHES[3])[-dims:]
-    shape = (given.batch or 2, given.channels, *patch)
+    patch = spec.shown_size or (given.patch or PATCHES[3])[-dims:]
+    shape = (given.batch or 2, spec.channels(given.channels), *patch)
     optimiser = str(spec.recipe.get("optimiser", "SGD"))
-    plan = topology(patch) if spec.input_size else _plan_for(patch, given)
-    return Model(spec.name, size, trainer_name(spec, size), shape, given.outputs, optimiser, plan)
+    plan = topology(patch) if spec.shown_size else _plan_for(patch, given)
+    return Model(spec.name, size, trainer_name(spec, size), shape, spec.outputs(given.outputs), optimiser, plan)
 
 
 def _peer_model(name: str, given: Input) -> Model:

@@ -6,6 +6,7 @@ from typing import Any
 
 SIZES = ("XS", "S", "M", "L")
 DEFAULT_SIZE = "S"
+COORDINATES = 3
 MODALITIES = ("t1", "t1ce", "t2", "flair")
 
 
@@ -54,6 +55,8 @@ class NetworkSpec:
         dimensions: spatial dimensions the family is meant for.
         divisor: the channel counts of every stage must be a multiple of it.
         input_size: the only input size (z, y, x) the family takes, or None if it takes any that the strides allow.
+        usual_size: the input size (z, y, x) it is meant for where that is not nnU-Net's patch; cost tables show it.
+        detector: whether it is trained to find the whole tumour only: its dataset is {background, whole tumor}.
         recipe: fields of the training recipe in which the family differs from nnU-Net's.
         compile: whether torch.compile is proven to work for it.
         paper: the sources as (text, link) pairs.
@@ -71,6 +74,8 @@ class NetworkSpec:
     dimensions: tuple[int, ...] = (2, 3)
     divisor: int = 1
     input_size: tuple[int, ...] | None = None
+    usual_size: tuple[int, ...] | None = None
+    detector: bool = False
     recipe: Mapping[str, Any] = field(default_factory=dict)
     compile: bool = False
     paper: tuple[tuple[str, str], ...] = ()
@@ -80,6 +85,19 @@ class NetworkSpec:
     def sizes(self) -> tuple[str, ...]:
         """Names of the sizes, smallest first."""
         return tuple(self.widths)
+
+    @property
+    def shown_size(self) -> tuple[int, ...] | None:
+        """The input size for cost tables, or None for that of nnU-Net's plan."""
+        return self.usual_size or self.input_size
+
+    def channels(self, image: int) -> int:
+        """Input channels for so many of the image: the recipe may add coordinates."""
+        return image + COORDINATES * bool(self.recipe.get("coordinates"))
+
+    def outputs(self, regions: int) -> int:
+        """Logit maps for a dataset of so many regions: a detector has one."""
+        return 1 if self.detector else regions
 
     @property
     def modalities(self) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ MOBILEVIT_PAPER = ("Mehta 2022, MobileViT", "https://arxiv.org/abs/2110.02178")
 MOBILE_UNETR = ("Perera 2024, MobileUNETR", "https://arxiv.org/abs/2409.03062")
 MOBILEVIT3_PAPER = ("Wadekar 2022, MobileViTv3", "https://arxiv.org/abs/2209.15159")
 REPLKNET = ("Ding 2022, RepLKNet", "https://arxiv.org/abs/2203.06717")
+COORDCONV = ("Liu 2018, CoordConv", "https://arxiv.org/abs/1807.03247")
 GHOSTNET = ("Han 2020, GhostNet", "https://arxiv.org/abs/1911.11907")
 
 POOL = Stage("backbones.plain.PlainStage", {"pool": True})
@@ -58,6 +59,9 @@ TRANSFORMER_RECIPE = {
 MOBILE_UNETR_RECIPE = {"optimiser": "AdamW", "initial_lr": 1e-3, "weight_decay": 1e-2, "schedule": "cosine"}
 # as the authors of ConvNeXt train it, at a batch of two: its layer scales start too small for SGD
 CONVNEXT_RECIPE = {"optimiser": "AdamW", "initial_lr": 1e-3, "weight_decay": 5e-2}
+# whole brain in, whole tumour out; where a tumour lies matters more here than how it looks
+ROI_WIDTHS = doubling(8, ("Tiny", "Small"))
+ROI_SIZE = (64, 64, 64)
 
 
 def dual(*stages: Stage) -> tuple[Branch, ...]:
@@ -341,5 +345,31 @@ ZOO: tuple[NetworkSpec, ...] = (
         branches=QUAD,
         paper=(UNET, SQUEEZE_EXCITATION),
         differs="four encoders, fused from stage 5 on; one weight per modality and stage, read by modality_weights",
+    ),
+    NetworkSpec(
+        name="roi_unet3d",
+        trainer="ROIUNet3D",
+        description="whole-tumour detector for the cascade, U-Net with strided convolutions and coordinates",
+        widths=ROI_WIDTHS,
+        options={"trunk": (STRIDE,)},
+        dimensions=(3,),
+        usual_size=ROI_SIZE,
+        detector=True,
+        recipe={"coordinates": True},
+        paper=(UNET, COORDCONV),
+        differs="coordinates of the whole volume, once, beside the image",
+    ),
+    NetworkSpec(
+        name="roi_mobileunetr3d",
+        trainer="ROIMobileUNETR3D",
+        description="whole-tumour detector for the cascade, MobileUNETR in 3D with coordinates",
+        network="mobile_unetr.MobileUNETR",
+        widths=ROI_WIDTHS,
+        dimensions=(3,),
+        usual_size=ROI_SIZE,
+        detector=True,
+        recipe={**MOBILE_UNETR_RECIPE, "coordinates": True},
+        paper=(MOBILE_UNETR, MOBILEVIT_PAPER, COORDCONV),
+        differs="as MobileUNETR, in 3D; coordinates of the whole volume, once, beside the image",
     ),
 )

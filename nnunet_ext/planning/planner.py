@@ -221,6 +221,10 @@ class FittingPlanner(ExperimentPlanner):
 
     def _check(self) -> None:
         spec = self.memory.spec
+        if spec.detector:
+            raise ValueError(
+                f"{spec.trainer} is a detector, which has a plan of its own; `nnunet_ext plan-roi` adds it."
+            )
         if spec.branches:
             resolve_channels(spec.modalities, self.dataset_json["channel_names"])
         if spec.input_size:

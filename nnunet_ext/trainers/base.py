@@ -4,6 +4,7 @@ It overrides hooks only; every command and file of nnU-Net stays its own.
 """
 
 import json
+from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,11 +26,14 @@ from nnunet_ext.coordinates.field import AXES
 from nnunet_ext.networks import registry
 from nnunet_ext.networks.channels import resolve_channels
 from nnunet_ext.networks.spec import NetworkSpec
+from nnunet_ext.trainers.detector import whole_tumor_only
 from nnunet_ext.trainers.guard import FiniteLoss, NonFiniteLossError, first_non_finite
 from nnunet_ext.trainers.recipe import EpochSchedule, Recipe
 from nnunet_ext.trainers.seeding import seed_everything, without_timed_choices
 
 RECIPE_FILE = "recipe.json"
+# what nnU-Net's validation transforms take of the arguments of its training transforms
+VALIDATION = ("deep_supervision_scales", "is_cascaded", "foreground_labels", "regions", "ignore_label")
 
 
 class ExtTrainer(nnUNetTrainer):
@@ -53,6 +57,7 @@ class ExtTrainer(nnUNetTrainer):
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature, which it reads by inspection
     ) -> None:
         self.modality_channels = _modality_channels(self.spec, dataset_json)
+        dataset_json = whole_tumor_only(dataset_json) if self.spec.detector else dataset_json
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.initial_lr = self.recipe.initial_lr
         self.weight_decay = self.recipe.weight_decay
@@ -111,10 +116,24 @@ class ExtTrainer(nnUNetTrainer):
     @classmethod
     def get_training_transforms(cls, *args: Any, **kwargs: Any) -> BasicTransform:
         """nnU-Net's augmentation, without its choices by run time where a seed asks for repeatable runs."""
+        if cls.recipe.augmentation == "none":
+            given = signature(super().get_training_transforms).bind(*args, **kwargs).arguments
+            return cls.get_validation_transforms(**{name: given[name] for name in VALIDATION if name in given})
         transforms = super().get_training_transforms(*args, **kwargs)
         if cls.recipe.seed is not None:
             transforms = without_timed_choices(transforms)
         return spare_coordinates(transforms) if cls.recipe.coordinates else transforms
+
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(  # noqa: N802 - nnU-Net's name
+        self,
+    ) -> tuple[Any, bool, Any, tuple[int, ...] | None]:
+        """As nnU-Net's; without mirroring in training there is none in prediction, and none needs no margin."""
+        rotation, dummy_2d, loaded, mirrored = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        if self.recipe.augmentation != "full":
+            mirrored = self.inference_allowed_mirroring_axes = None
+        if self.recipe.augmentation == "none":
+            loaded = self.configuration_manager.patch_size
+        return rotation, dummy_2d, loaded, mirrored
 
     def on_train_start(self) -> None:
         """As nnU-Net's; also saves the recipe and resolves the channels again, now that pretrained weights are in."""

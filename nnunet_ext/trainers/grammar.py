@@ -40,6 +40,8 @@ class Word:
         return re.compile(f"(?:{self.pattern})")
 
 
+AUGMENTATION = {"NoMirror": "no mirroring", "NoAug": "none"}
+
 SIZE = -1  # the size stands before all words
 
 # in the one legal order
@@ -54,7 +56,7 @@ WORDS: tuple[Word, ...] = (
     Word("gradient accumulation", f"Acc({NUMBER})", "Acc4"),
     Word("deep supervision", "NoDS", "NoDS"),
     Word("precision", "FP32|BF16|AMP", "BF16"),
-    Word("augmentation", "NoMirror|NoAug", "NoAug"),
+    Word("augmentation", "(NoMirror|NoAug)", "NoAug", lambda word: {"augmentation": AUGMENTATION[word]}),
     Word("compilation", "NoCompile", "NoCompile"),
     Word("frozen encoder", f"Freeze({NUMBER})", "Freeze10"),
     Word("validation interval", f"ValEvery({NUMBER})", "ValEvery5"),
@@ -96,6 +98,7 @@ def parse(name: str) -> TrainerName | None:
     changes: dict[str, Any] = {}
     for word in words:
         changes |= _changes(WORDS[_index_of(spec, word, name)], word, name)
+        _check_difference(spec, word, changes, name)
     return TrainerName(spec, size, changes)
 
 
@@ -123,6 +126,13 @@ def _check_order(stem: str, words: Sequence[str], indices: Sequence[int], name: 
     ordered = [word for _, word in sorted(zip(indices, words, strict=True))]
     if ordered != list(words):
         raise ValueError(f"{name}: the words stand in another order; the legal name is {'_'.join([stem, *ordered])}.")
+
+
+def _check_difference(spec: NetworkSpec, word: str, changes: dict[str, Any], name: str) -> None:
+    """Refuses a word that the network's own recipe holds: it would be a second name for the same training."""
+    if any(field in spec.recipe and spec.recipe[field] == value for field, value in changes.items()):
+        legal = "_".join(part for part in name.split("_") if part != word)
+        raise ValueError(f"{name}: {word!r} is what {spec.trainer} does anyway; the legal name is {legal}.")
 
 
 def _changes(kind: Word, word: str, name: str) -> dict[str, Any]:

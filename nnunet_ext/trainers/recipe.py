@@ -29,6 +29,7 @@ class Recipe:
         warmup_epochs: epochs of linear increase before the schedule; at most a tenth of all epochs is used.
         epochs: number of epochs.
         iterations: training iterations per epoch.
+        augmentation: ``full`` (nnU-Net's), ``no mirroring`` or ``none``; without mirroring prediction has none either.
         coordinates: whether three channels with each voxel's position follow the image's.
         seed: of initialisation and data, or None for none.
     """
@@ -40,6 +41,7 @@ class Recipe:
     warmup_epochs: int = 0
     epochs: int = 1000
     iterations: int = 250
+    augmentation: str = "full"
     coordinates: bool = False
     seed: int | None = None
 

@@ -87,7 +87,7 @@ def test_all_leaves_no_network_out_and_respects_their_inputs():
     assert [(m.name, m.size) for m in models] == [(s.name, size) for s in registry.specs() for size in s.sizes]
     for model in models:
         spec, _ = registry.find(f"{model.name}_{model.size}")
-        assert model.input_shape[2:] == (spec.input_size or (128, 128, 128)[-max(spec.dimensions) :])
+        assert model.input_shape[2:] == (spec.shown_size or (128, 128, 128)[-max(spec.dimensions) :])
 
 
 def test_without_names_there_is_one_row_a_network():

@@ -1,0 +1,208 @@
+"""nnU-Net's predictor with the cascade in place of its sliding window.
+
+Only the way from a preprocessed volume to its logits is changed: reading, preprocessing, folds, mirroring, Gaussian
+weights, resampling and export are nnU-Net's. Its worker processes are threads here, for starting them takes longer than
+a cascade needs for a case.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
+from torch import Tensor
+from tqdm import tqdm
+
+from nnunet_ext.cascade.checks import check_channels, check_crop, check_folder, check_models
+from nnunet_ext.cascade.components import Component, Crops, cover, find
+from nnunet_ext.cascade.geometry import covered
+from nnunet_ext.cascade.report import CaseReport
+from nnunet_ext.cascade.settings import CascadeSettings
+from nnunet_ext.cascade.threads import ThreadedPrediction
+from nnunet_ext.coordinates.configuration import CoordinateConfiguration
+from nnunet_ext.coordinates.field import coordinates
+
+LOG = logging.getLogger(__name__)
+TINY = 1e-4  # probability of tumour outside the crops
+
+
+class nnUNetCascadePredictor(ThreadedPrediction, nnUNetPredictor):
+    """Finds the tumour in the whole brain, then segments crops around it.
+
+    Args:
+        settings: of the cascade.
+        others: nnU-Net's.
+
+    Use it as nnU-Net's own, with a second model: ``initialize_from_trained_model_folder`` reads the segmentation
+    network, ``initialize_detector_from_trained_model_folder`` the detector; ``predict_from_files`` and all other ways
+    to predict are nnU-Net's. Reports are written beside the segmentations and kept in ``reports``.
+
+    Raises:
+        ValueError: from the initialisers and the ways to predict, for models or input that do not fit together.
+    """
+
+    def __init__(self, *others: Any, settings: CascadeSettings | None = None, **further: Any) -> None:
+        super().__init__(*others, **further)
+        self.settings = settings or CascadeSettings()
+        self.detector = nnUNetPredictor(
+            self.tile_step_size,
+            self.use_gaussian,
+            self.use_mirroring,
+            self.perform_everything_on_device,
+            self.device,
+            self.verbose,
+            self.verbose_preprocessing,
+            allow_tqdm=False,
+        )
+        self.reports: list[CaseReport] = []
+        self._components: list[Component] | None = None  # of the case in work; None for the plain sliding window
+        self._crops: Crops | None = None
+        self._shape: tuple[int, ...] = ()
+
+    def initialize_from_trained_model_folder(
+        self,
+        model_training_output_dir: str,
+        use_folds: Sequence[int | str] | None,
+        checkpoint_name: str = "checkpoint_final.pth",
+    ) -> None:
+        """Reads the segmentation network; arguments as nnU-Net's."""
+        check_folder(Path(model_training_output_dir), use_folds or (), checkpoint_name, "-tr, -p and -c")
+        super().initialize_from_trained_model_folder(model_training_output_dir, use_folds, checkpoint_name)
+        self._check()
+
+    def initialize_detector_from_trained_model_folder(
+        self,
+        model_training_output_dir: str,
+        use_folds: Sequence[int | str] | None,
+        checkpoint_name: str = "checkpoint_final.pth",
+    ) -> None:
+        """Reads the detector; arguments as nnU-Net's."""
+        check_folder(Path(model_training_output_dir), use_folds or (), checkpoint_name, "-roi_tr, -roi_p and -roi_c")
+        self.detector.initialize_from_trained_model_folder(model_training_output_dir, use_folds, checkpoint_name)
+        self._check()
+
+    @property
+    def crop_size(self) -> tuple[int, ...]:
+        """Voxels (z, y, x) of a crop."""
+        return self.settings.crop_size or tuple(self.configuration_manager.patch_size)
+
+    def _check(self) -> None:
+        if self.network is not None and self.detector.network is not None:
+            check_models(self, self.detector)
+            check_crop(self, self.crop_size)
+            if not _reads_coordinates(self.configuration_manager):
+                LOG.warning(
+                    "%s reads no coordinates, so it cannot tell where in the brain a crop lies; it was made for "
+                    "another input than crops, or train it with the word CoordConv.",
+                    self.trainer_name,
+                )
+
+    @torch.inference_mode()
+    def tumor_probability(self, data: Tensor) -> Tensor:
+        """What the detector says of a volume that was preprocessed for the segmentation network.
+
+        Args:
+            data: (C, Z, Y, X), the image's channels first.
+
+        Returns:
+            (Z, Y, X), 0 to 1.
+        """
+        plan, spacing = self.detector.configuration_manager, self.configuration_manager.spacing
+        image = data[: len(plan.normalization_schemes)].numpy()
+        shape = compute_new_shape(image.shape[1:], spacing, plan.spacing)
+        small = plan.resampling_fn_data(image, shape, spacing, plan.spacing)
+        if _reads_coordinates(plan):
+            small = np.concatenate([small, coordinates(small.shape[1:])])
+        logits = self.detector.predict_logits_from_preprocessed_data(torch.from_numpy(np.ascontiguousarray(small)))
+        logits = torch.as_tensor(
+            plan.resampling_fn_probabilities(logits, np.array(image.shape[1:]), plan.spacing, spacing)
+        )
+        labels = self.detector.label_manager
+        probabilities = labels.apply_inference_nonlin(logits)
+        return probabilities.amax(0) if labels.has_regions else 1 - probabilities[0]
+
+    def predict_logits_from_preprocessed_data(self, data: Tensor) -> Tensor:
+        """Logits (K, Z, Y, X) of a preprocessed volume (C, Z, Y, X), as nnU-Net's."""
+        image_channels = len(self.configuration_manager.normalization_schemes)
+        further = 3 * _reads_coordinates(self.configuration_manager)
+        check_channels(min(image_channels, data.shape[0] - further), self, "The image")
+        report = CaseReport.of(self, tuple(data.shape[1:]))
+        with report.timed("detector"):
+            mask = (self.tumor_probability(data) > self.settings.roi_threshold).numpy()
+            components = find(mask, self.configuration_manager.spacing, self.settings)
+        with report.timed("segmentation"):
+            logits = self._segment(data, components)
+        report.add(mask, components, self._crops)
+        self._crops = None
+        report.tell(LOG)
+        self.reports.append(report)
+        return logits
+
+    def _segment(self, data: Tensor, components: list[Component]) -> Tensor:
+        wanted = components if any(not component.dropped for component in components) else None
+        with self._crops_for(wanted, tuple(data.shape[1:])):
+            logits: Tensor = super().predict_logits_from_preprocessed_data(data)
+        return logits
+
+    @contextmanager
+    def _crops_for(self, components: list[Component] | None, shape: tuple[int, ...]) -> Iterator[None]:
+        """Within, nnU-Net's sliding window has the crop's size and our positions; without components its own."""
+        plan = self.configuration_manager
+        if components is not None:
+            self.configuration_manager = copy(plan)
+            self.configuration_manager.configuration = {**plan.configuration, "patch_size": list(self.crop_size)}
+        self._components, self._shape = components, shape
+        try:
+            yield
+        finally:
+            self.configuration_manager, self._components = plan, None
+
+    def _internal_get_sliding_window_slicers(self, image_size: tuple[int, ...]) -> list[tuple[slice, ...]]:
+        """The crops, where there are any; ``image_size`` is the padded volume's."""
+        if self._components is None:
+            plain: list[tuple[slice, ...]] = super()._internal_get_sliding_window_slicers(image_size)
+            return plain
+        self._crops = cover(self._components, self._shape, self.crop_size, image_size, self.tile_step_size)
+        return [(slice(None), *box) for box in self._crops.boxes]
+
+    def _internal_predict_sliding_window_return_logits(
+        self, data: Tensor, slicers: list[tuple[slice, ...]], do_on_device: bool = True
+    ) -> Tensor:
+        """Logits of the padded volume; background where no crop is."""
+        if self._components is None or self.settings.merge == "gaussian":
+            logits = super()._internal_predict_sliding_window_return_logits(data, slicers, do_on_device)
+        else:
+            logits = self._maximum(data, slicers, self.device if do_on_device else torch.device("cpu"))
+        if self._components is not None:
+            outside = torch.from_numpy(~covered([s[1:] for s in slicers], data.shape[1:])).to(logits.device)
+            for channel, value in zip(logits, self.background_logits(), strict=True):
+                channel.masked_fill_(outside, value)
+        return logits
+
+    def _maximum(self, data: Tensor, slicers: list[tuple[slice, ...]], device: torch.device) -> Tensor:
+        """The largest logit of all crops at each voxel, in nnU-Net's precision."""
+        size = (self.label_manager.num_segmentation_heads, *data.shape[1:])
+        best = torch.full(size, -torch.inf, dtype=torch.half, device=device)
+        for s in tqdm(slicers, disable=not self.allow_tqdm):
+            tile = data[s][None].contiguous().to(self.device)
+            found = self._internal_maybe_mirror_and_predict(tile)[0].to(device, torch.half)
+            torch.maximum(best[s], found, out=best[s])
+        return best
+
+    def background_logits(self) -> list[float]:
+        """Per class, logits with a probability of tumour just below 1e-4: resampling spreads larger ones further."""
+        heads = self.label_manager.num_segmentation_heads
+        if self.label_manager.has_regions:
+            return [float(np.log(TINY)) - 0.1] * heads
+        return [float(np.log(heads / TINY)) + 0.1] + [0.0] * (heads - 1)
+
+
+def _reads_coordinates(configuration: ConfigurationManager) -> bool:
+    return isinstance(configuration, CoordinateConfiguration)

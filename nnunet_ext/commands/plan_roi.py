@@ -1,0 +1,90 @@
+"""Add the cascade's configurations 3d_roi and 3d_crop to a dataset's plans, and preprocess 3d_roi.
+
+3d_roi holds the whole brain in one patch, at the finest isotropic spacing at which the largest brain of the dataset
+fits: the detector is trained in it. 3d_crop has the data of 3d_fullres and the size of the cascade's crops: a network
+that is trained in it sees what the cascade will show it. Then:
+
+  nnUNetv2_train DATASET 3d_roi FOLD -tr nnUNetTrainer_ROIMobileUNETR3D_Tiny
+  nnUNetv2_train DATASET 3d_crop FOLD -tr nnUNetTrainer_DualBranchGhost_CoordConv
+  nnUNetv2_predict_cascade -d DATASET -c 3d_crop -tr nnUNetTrainer_DualBranchGhost_CoordConv -f FOLD -roi_f FOLD ...
+"""
+
+import argparse
+import json
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from nnunet_ext.commands.preprocessed import dataset_folder, read_plans
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's options."""
+    parser.add_argument("-d", required=True, metavar="DATASET", help="number or name of a dataset that is planned")
+    parser.add_argument("-p", default="nnUNetPlans", metavar="PLANS", help="plans to add to (default: %(default)s)")
+    axes = partial(parser.add_argument, type=int, nargs=3, metavar=("Z", "Y", "X"))
+    axes("--size", default=[64] * 3, help="patch of the detector (default: 64 64 64)")
+    axes("--crop", default=[96] * 3, help="patch of the crops (default: 96 96 96)")
+    parser.add_argument("-np", type=int, metavar="N", help="processes (default: nnU-Net's, nnUNet_def_n_proc)")
+    parser.add_argument("--no_pp", action="store_true", help="only plan; nnUNetv2_preprocess -c 3d_roi does the rest")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Adds both configurations, says what they are, preprocesses."""
+    from nnunet_ext.planning.roi import CROP, ROI, with_cascade
+
+    folder = dataset_folder(args.d)
+    plans, fingerprint = read_plans(folder, args.p), _fingerprint(folder)
+    if min(*args.size, *args.crop) < 1 or (args.np is not None and args.np < 1):
+        raise ValueError("--size, --crop and -np must be positive numbers.")
+    if not args.no_pp:
+        _check_raw(folder)
+    changed = with_cascade(plans, fingerprint, args.size, args.crop)
+    _write(folder / f"{args.p}.json", changed)
+    for name in (ROI, CROP):
+        configuration = changed["configurations"][name]
+        replaced = plans["configurations"].get(name, configuration) != configuration
+        print(_line(name, configuration) + (" (replaces an earlier one of this name)" if replaced else ""))
+    if not args.no_pp:
+        _preprocess(folder, args.p, args.np)
+    return 0
+
+
+def _line(name: str, configuration: dict[str, Any]) -> str:
+    patch = "x".join(map(str, configuration["patch_size"]))
+    spacing = configuration.get("spacing")
+    return f"{name}: patch {patch}" + (f" at {spacing[0]:.3f} mm" if spacing else ", spacing and data of 3d_fullres")
+
+
+def _fingerprint(folder: Path) -> dict[str, Any]:
+    path = folder / "dataset_fingerprint.json"
+    if not path.is_file():
+        raise ValueError(f"The size of the brains is read from {path}, which does not exist; plan the dataset first.")
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def _check_raw(folder: Path) -> None:
+    raw = os.environ.get("nnUNet_raw")
+    if not raw or not Path(raw, folder.name).is_dir():
+        where = Path(raw, folder.name) if raw else "nnUNet_raw, which is not set"
+        raise ValueError(f"Preprocessing reads the images in {where}; set nnUNet_raw, or only plan with --no_pp.")
+
+
+def _write(path: Path, plans: dict[str, Any]) -> None:
+    """The whole file or the old one."""
+    if not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK):
+        raise ValueError(f"{path} cannot be written; change its permissions.")
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(plans, indent=4), encoding="utf-8")
+    partial.replace(path)
+
+
+def _preprocess(folder: Path, plans: str, processes: int | None) -> None:
+    from nnunetv2.configuration import default_num_processes
+    from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess_dataset
+
+    from nnunet_ext.planning.roi import ROI
+
+    preprocess_dataset(int(folder.name[7:10]), plans, (ROI,), (processes or default_num_processes,))
