@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+from nnunet_ext.trainers.grammar import parse
 
 SAME = ("transpose_forward", "image_reader_writer")
 SAME_NORMALISATION = ("normalization_schemes", "use_mask_for_norm")
@@ -78,10 +78,12 @@ def check_crop(predictor: nnUNetPredictor, crop: Sequence[int]) -> None:
     Raises:
         ValueError: with the next legal size, or the only one.
     """
-    spec: Any = getattr(recursive_find_trainer_class_by_name(predictor.trainer_name), "spec", None)
-    only = getattr(spec, "input_size", None)
-    if only and tuple(only) != tuple(crop):
-        raise ValueError(f"{spec.trainer} reads images of {_by(only)} voxels only; give --crop_size {_by(only, ' ')}.")
+    ours = parse(predictor.trainer_name)
+    only = ours and ours.spec.input_size
+    if only and only != tuple(crop):
+        raise ValueError(
+            f"{predictor.trainer_name} reads images of {_by(only)} voxels only; give --crop_size {_by(only, ' ')}."
+        )
     divisors = np.prod(predictor.configuration_manager.pool_op_kernel_sizes, 0)
     legal = [-(-c // int(d)) * int(d) for c, d in zip(crop, divisors, strict=True)]
     if legal != list(crop):

@@ -23,6 +23,7 @@ from tqdm import tqdm
 from nnunet_ext.cascade.checks import check_channels, check_crop, check_folder, check_models
 from nnunet_ext.cascade.components import Component, Crops, cover, find
 from nnunet_ext.cascade.geometry import covered
+from nnunet_ext.cascade.loading import load_model
 from nnunet_ext.cascade.report import CaseReport
 from nnunet_ext.cascade.settings import CascadeSettings
 from nnunet_ext.cascade.threads import ThreadedPrediction
@@ -74,7 +75,7 @@ class nnUNetCascadePredictor(ThreadedPrediction, nnUNetPredictor):
     ) -> None:
         """Reads the segmentation network; arguments as nnU-Net's."""
         check_folder(Path(model_training_output_dir), use_folds or (), checkpoint_name, "-tr, -p and -c")
-        super().initialize_from_trained_model_folder(model_training_output_dir, use_folds, checkpoint_name)
+        load_model(self, model_training_output_dir, use_folds, checkpoint_name)
         self._check()
 
     def initialize_detector_from_trained_model_folder(
@@ -85,7 +86,7 @@ class nnUNetCascadePredictor(ThreadedPrediction, nnUNetPredictor):
     ) -> None:
         """Reads the detector; arguments as nnU-Net's."""
         check_folder(Path(model_training_output_dir), use_folds or (), checkpoint_name, "-roi_tr, -roi_p and -roi_c")
-        self.detector.initialize_from_trained_model_folder(model_training_output_dir, use_folds, checkpoint_name)
+        load_model(self.detector, model_training_output_dir, use_folds, checkpoint_name)
         self._check()
 
     @property

@@ -144,5 +144,6 @@ def _why(components: Sequence[Component]) -> str:
 def _write(path: Path, record: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    lines = (f" {json.dumps(key)}: {json.dumps(value)}" for key, value in record.items())
+    partial.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
     partial.replace(path)

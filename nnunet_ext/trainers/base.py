@@ -20,12 +20,10 @@ from torch.optim import Optimizer
 
 from nnunet_ext import __version__
 from nnunet_ext.coordinates.augmentation import spare_coordinates
-from nnunet_ext.coordinates.configuration import set_coordinates
 from nnunet_ext.coordinates.dataset import WITH_COORDINATES
-from nnunet_ext.coordinates.field import AXES
-from nnunet_ext.networks import registry
 from nnunet_ext.networks.channels import resolve_channels
 from nnunet_ext.networks.spec import NetworkSpec
+from nnunet_ext.trainers.building import build_network
 from nnunet_ext.trainers.detector import whole_tumor_only
 from nnunet_ext.trainers.guard import FiniteLoss, NonFiniteLossError, first_non_finite
 from nnunet_ext.trainers.recipe import EpochSchedule, Recipe
@@ -75,18 +73,15 @@ class ExtTrainer(nnUNetTrainer):
         enable_deep_supervision: bool = True,
     ) -> nn.Module:
         """Builds and initialises the network for a plan; nnU-Net calls it in training and in inference."""
-        set_coordinates(configuration_manager, cls.recipe.coordinates)
-        network = registry.build(
+        return build_network(
             cls.spec,
-            num_input_channels + AXES * cls.recipe.coordinates,
+            cls.size,
+            cls.recipe,
+            configuration_manager,
+            num_input_channels,
             num_output_channels,
-            configuration_manager.network_arch_init_kwargs,
-            size=cls.size,
-            image_channels=len(configuration_manager.normalization_schemes),
-            patch_size=configuration_manager.patch_size,
-            deep_supervision=enable_deep_supervision,
+            enable_deep_supervision,
         )
-        return network.apply(network.initialize)  # type: ignore[arg-type]  # static, as nnU-Net expects it
 
     @property
     def bare_network(self) -> Any:

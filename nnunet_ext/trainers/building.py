@@ -1,0 +1,63 @@
+"""From a trainer's name to its network without nnU-Net's trainer, whose import takes prediction seconds."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from nnunet_ext.coordinates.configuration import set_coordinates
+from nnunet_ext.coordinates.field import AXES
+from nnunet_ext.networks import registry
+from nnunet_ext.networks.spec import NetworkSpec
+from nnunet_ext.trainers.grammar import parse
+from nnunet_ext.trainers.recipe import Recipe
+
+if TYPE_CHECKING:
+    from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
+    from torch import nn
+
+
+def build_network(
+    spec: NetworkSpec,
+    size: str,
+    recipe: Recipe,
+    configuration: "ConfigurationManager",
+    input_channels: int,
+    output_channels: int,
+    deep_supervision: bool,
+) -> "nn.Module":
+    """Builds and initialises a network for nnU-Net's configuration.
+
+    Args:
+        spec: the network,
+        size: its size and
+        recipe: its training, as the trainer's name says.
+        configuration: is made one that feeds coordinates, or not.
+        input_channels: as nnU-Net counts them, without coordinates.
+        output_channels: number of logit maps.
+        deep_supervision: whether forward returns the list of logits.
+    """
+    set_coordinates(configuration, recipe.coordinates)
+    network: Any = registry.build(
+        spec,
+        input_channels + AXES * recipe.coordinates,
+        output_channels,
+        configuration.network_arch_init_kwargs,
+        size=size,
+        image_channels=len(configuration.normalization_schemes),
+        patch_size=configuration.patch_size,
+        deep_supervision=deep_supervision,
+    )
+    built: nn.Module = network.apply(network.initialize)
+    return built
+
+
+def network_builder(name: str) -> Callable[..., "nn.Module"] | None:
+    """:func:`build_network` for a trainer's name, or None if it is not one of ours.
+
+    Raises:
+        ValueError: one of our networks with words that are not legal.
+    """
+    parsed = parse(name)
+    if parsed is None:
+        return None
+    return partial(build_network, parsed.spec, parsed.size, Recipe.of(parsed.spec, **parsed.changes))
