@@ -50,7 +50,7 @@ tables: $(VENV)/.installed-test  ## rewrite the tables of networks (package, REA
 	$(BIN)/python benchmarks/tables.py
 
 learn: $(VENV)/.installed-test  ## every XS network overfits one phantom (hours on 2 cores)
-	$(BIN)/python benchmarks/learn.py --out benchmarks/results/learn.json
+	$(BIN)/python benchmarks/learn.py --jobs $$(nproc) --out benchmarks/results/learn.json
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -19,6 +19,7 @@ from nnunetv2.inference.export_prediction import (
 )
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 from nnunetv2.utilities.helpers import empty_cache
+from numpy.typing import NDArray
 
 from nnunet_ext.cascade.checks import check_channels
 from nnunet_ext.cascade.report import CaseReport, summarise
@@ -102,6 +103,20 @@ class ThreadedPrediction:
         managers = (self.plans_manager, self.dataset_json, self.configuration_manager)
         item: dict = next(PreprocessAdapter([files], [previous], preprocessor, [output], *managers))
         return {**item, "seconds": time.perf_counter() - start}
+
+    def predict_single_npy_array(self, input_image: NDArray[Any], *others: Any, **further: Any) -> Any:
+        """As nnU-Net's; input (C, Z, Y, X)."""
+        check_channels(len(input_image), self, "The array")
+        return super().predict_single_npy_array(input_image, *others, **further)  # type: ignore[misc]  # mixin
+
+    def get_data_iterator_from_raw_npy_data(
+        self, image_or_list_of_images: NDArray[Any] | list[NDArray[Any]], *others: Any, **further: Any
+    ) -> Iterator[dict]:
+        """As nnU-Net's, whose worker processes preprocess arrays; input (C, Z, Y, X)."""
+        images = image_or_list_of_images if isinstance(image_or_list_of_images, list) else [image_or_list_of_images]
+        for image in images:
+            check_channels(len(image), self, "An array")
+        return super().get_data_iterator_from_raw_npy_data(images, *others, **further)  # type: ignore[misc]
 
     def predict_from_data_iterator(
         self,

@@ -1,0 +1,315 @@
+"""The cascade's logits against nnU-Net's own and against slow twins."""
+
+import json
+import logging
+
+import numpy as np
+import pytest
+import torch
+from acvl_utils.cropping_and_padding.padding import pad_nd_image
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+from nnunet_ext.cascade.predictor import nnUNetCascadePredictor
+from nnunet_ext.cascade.settings import CascadeSettings
+from nnunet_ext.trainers.building import network_builder
+from tests.cascade import models
+from tests.cascade.models import mask, predictor, volume
+
+SHAPE = (40, 36, 44)
+FULL = ((0, 40), (0, 36), (0, 44))
+TUMOR = ((10, 16), (12, 20), (5, 9))
+FAR = ((33, 40), (30, 36), (38, 44))  # at the volume's edge
+
+
+def plain(segmentation, *, mirroring=False, folds=(0,)):
+    """nnU-Net's predictor with its own reading of the model."""
+    made = nnUNetPredictor(use_mirroring=mirroring, device=models.CPU, allow_tqdm=False)
+    made.initialize_from_trained_model_folder(str(segmentation), folds)
+    return made
+
+
+@pytest.fixture(autouse=True)
+def _hook(monkeypatch):
+    from nnunet_ext.discovery import hook_folder
+
+    monkeypatch.setenv("nnUNet_extTrainer", str(hook_folder()))
+
+
+class Counted:
+    """Counts the crops, and how often nnU-Net's own positions are asked for."""
+
+    def __init__(self, monkeypatch):
+        self.own, self.crops = 0, []
+        slicers = nnUNetPredictor._internal_get_sliding_window_slicers
+        predict = nnUNetPredictor._internal_predict_sliding_window_return_logits
+
+        def own(made, size):
+            self.own += 1
+            return slicers(made, size)
+
+        def crops(made, data, slicers, do_on_device=True):
+            self.crops.append(len(slicers))
+            return predict(made, data, slicers, do_on_device)
+
+        monkeypatch.setattr(nnUNetPredictor, "_internal_get_sliding_window_slicers", own)
+        monkeypatch.setattr(nnUNetPredictor, "_internal_predict_sliding_window_return_logits", crops)
+
+
+@pytest.mark.parametrize(
+    ("shape", "count"), [(SHAPE, 4 * 4 * 5), ((9, 36, 16), 4), ((9, 10, 11), 1)], ids=["tiled", "padded", "one tile"]
+)
+@pytest.mark.parametrize(("mirroring", "folds"), [(False, (0,)), (True, (0, 1))], ids=["plain", "mirrored, two folds"])
+def test_a_roi_that_fills_the_volume_is_nnunets_prediction_bit_for_bit(
+    folders, monkeypatch, shape, count, mirroring, folds
+):
+    if mirroring and shape == SHAPE:
+        shape, count = (20, 16, 20), 4
+    expected = plain(folders[0], mirroring=mirroring, folds=folds).predict_logits_from_preprocessed_data(volume(shape))
+    options = {"roi": np.ones(shape, bool), "mirroring": mirroring, "folds": folds, "merge": "gaussian"}
+    made = predictor(*folders, **options)
+    seen = Counted(monkeypatch)
+    found = made.predict_logits_from_preprocessed_data(volume(shape))
+    assert torch.equal(found, expected)
+    assert (seen.own, seen.crops) == (0, [count] * len(folds))
+    assert made.reports[0].facts["crops"] == count
+
+
+@pytest.mark.parametrize("crop", [(16, 16, 16), (24, 16, 32)], ids=str)
+def test_max_is_the_maximum_of_single_tiles(folders, crop):
+    """The twin: each crop through the network by hand, the largest logit of each voxel kept."""
+    roi = mask(SHAPE, ((3, 30), (5, 30), (8, 40)), FAR)
+    made = predictor(*folders, roi=roi, crop_size=crop)
+    found = made.predict_logits_from_preprocessed_data(volume(SHAPE))
+    network = plain(folders[0]).network.eval()
+    expected = torch.full((3, *SHAPE), -torch.inf)
+    for ends in made.reports[0].facts["crop_boxes"]:
+        box = (slice(None), *(slice(*e) for e in ends))
+        with torch.no_grad():
+            tile = network(volume(SHAPE)[box][None])[0]
+        expected[box] = torch.maximum(expected[box], tile)
+    inside = expected.isfinite()
+    torch.testing.assert_close(found[inside], expected[inside].half(), rtol=2e-3, atol=2e-3)
+    assert inside[:, roi].all()
+    assert torch.equal(found[~inside], torch.full_like(found[~inside], made.background_logits()[0]))
+
+
+def test_outside_the_crops_is_background_and_resampling_keeps_it_there(folders):
+    made = predictor(*folders, roi=mask(SHAPE, TUMOR))
+    logits = made.predict_logits_from_preprocessed_data(volume(SHAPE))
+    (ends,) = made.reports[0].facts["crop_boxes"]
+    outside = torch.ones(SHAPE, dtype=torch.bool)
+    outside[tuple(slice(*e) for e in ends)] = False
+    assert logits.isfinite().all()
+    assert (torch.sigmoid(logits.float())[:, outside] < 1e-4).all()
+    # twice as fine: a voxel one away from the crop's faces is what the crop alone, with its edge repeated, gives
+    resample = made.configuration_manager.resampling_fn_probabilities
+    fine = resample(logits.float(), [2 * n for n in SHAPE], [1, 1, 1], [0.5, 0.5, 0.5])
+    crop = logits.float()[(slice(None), *(slice(*e) for e in ends))]
+    alone = resample(crop, [32] * 3, [1, 1, 1], [0.5, 0.5, 0.5])
+    inner = (slice(None), *(slice(2 * a + 1, 2 * b - 1) for a, b in ends))
+    np.testing.assert_allclose(fine[inner], alone[:, 1:-1, 1:-1, 1:-1], atol=1e-5)
+
+
+def test_far_tumours_and_one_at_the_edge_are_both_segmented(folders):
+    made = predictor(*folders, roi=mask(SHAPE, TUMOR, FAR))
+    logits = made.predict_logits_from_preprocessed_data(volume(SHAPE))
+    background = made.background_logits()[0]
+    for ends in (TUMOR, FAR):
+        box = (slice(None), *(slice(*e) for e in ends))
+        assert (logits[box] != np.float16(background)).all()
+    assert made.reports[0].facts["crops"] == 2
+
+
+def test_nothing_found_is_the_plain_sliding_window_and_says_so(folders, monkeypatch, caplog):
+    expected = plain(folders[0]).predict_logits_from_preprocessed_data(volume(SHAPE))
+    made = predictor(*folders, roi=np.zeros(SHAPE, bool), crop_size=(32, 32, 32))
+    seen = Counted(monkeypatch)
+    with caplog.at_level(logging.WARNING):
+        assert torch.equal(made.predict_logits_from_preprocessed_data(volume(SHAPE)), expected)
+    assert seen.own == 1
+    facts = made.reports[0].facts
+    assert (facts["crops"], facts["voxels_computed"]) == (0, facts["voxels_sliding_window"])
+    assert "finds no tumour" in facts["fallback"]
+    assert "finds no tumour" in caplog.text
+
+
+def test_only_small_components_are_the_plain_sliding_window_too(folders):
+    made = predictor(*folders, roi=mask(SHAPE, TUMOR), min_component_ml=5)
+    made.predict_logits_from_preprocessed_data(volume(SHAPE))
+    assert made.reports[0].facts["fallback"].endswith("are all smaller than min_component_ml")
+
+
+def test_what_is_dropped_is_said(folders, caplog):
+    made = predictor(*folders, roi=mask(SHAPE, TUMOR, FAR), max_components=1)
+    with caplog.at_level(logging.WARNING):
+        made.predict_logits_from_preprocessed_data(volume(SHAPE))
+    assert "0.192 ml gets no crop: beyond max_components" in caplog.text
+    kept, dropped = made.reports[0].facts["components"]
+    assert (kept["crops"], dropped["dropped"]) == ([0, 1, 2][: len(kept["crops"])], "beyond max_components")
+
+
+def test_a_network_that_finds_nothing_gives_an_empty_mask(folders):
+    made = predictor(*folders, roi=mask(SHAPE, TUMOR))
+    with torch.no_grad():
+        for key, value in made.list_of_parameters[0].items():
+            if "seg_layers" in key:
+                value.fill_(-20.0 if key.endswith("bias") else 0.0)
+    logits = made.predict_logits_from_preprocessed_data(volume(SHAPE))
+    assert not made.label_manager.convert_logits_to_segmentation(logits).any()
+
+
+def test_a_crop_larger_than_the_volume_is_padded(folders):
+    shape = (20, 12, 18)
+    made = predictor(*folders, roi=np.ones(shape, bool), crop_size=(32, 32, 32))
+    found = made.predict_logits_from_preprocessed_data(volume(shape))
+    padded, inner = pad_nd_image(volume(shape), (32, 32, 32), "constant", {"value": 0}, True)
+    with torch.no_grad():
+        expected = plain(folders[0]).network.eval()(padded[None])[0][(slice(None), *inner[1:])]
+    torch.testing.assert_close(found, expected.half(), rtol=2e-3, atol=2e-3)
+    assert made.reports[0].facts["crop_boxes"] == [[[-6, 26], [-10, 22], [-7, 25]]]
+
+
+@pytest.mark.parametrize("regions", [True, False], ids=["regions", "labels"])
+def test_probabilities_outside_for_regions_and_labels(tmp_path, regions):
+    segmentation = models.write(tmp_path, models.SEGMENTATION, "3d_fullres", regions=regions)
+    detector = models.write(tmp_path, models.DETECTOR, "3d_roi", regions=regions)
+    made = predictor(segmentation, detector, roi=mask(SHAPE, TUMOR))
+    logits = made.predict_logits_from_preprocessed_data(volume(SHAPE)).float()
+    probabilities = made.label_manager.apply_inference_nonlin(logits)[:, 0, 0, 0]
+    tumor = probabilities if regions else probabilities[1:].sum()
+    assert (tumor < 1e-4).all()
+
+
+def test_models_are_read_as_nnunet_reads_them(folders):
+    ours, theirs = predictor(*folders, folds=(0, 1)), plain(folders[0], folds=(0, 1))
+    assert str(ours.network) == str(theirs.network)
+    for one, other in zip(ours.list_of_parameters, theirs.list_of_parameters, strict=True):
+        assert all(torch.equal(one[key], other[key]) for key in other)
+    for name in ("dataset_json", "trainer_name", "allowed_mirroring_axes"):
+        assert getattr(ours, name) == getattr(theirs, name)
+    assert type(ours.configuration_manager) is type(theirs.configuration_manager)
+
+
+def test_the_detector_sees_the_volume_as_its_own_preprocessing_would(folders):
+    """Twin: the mask is nnU-Net's prediction with the detector alone, brought to the volume's size."""
+    made = predictor(*folders)
+    image = volume(SHAPE)[: models.CHANNELS]
+    found = made.tumor_probability(volume(SHAPE))
+    detector = plain(folders[1])
+    plan = detector.configuration_manager
+    small = torch.nn.functional.interpolate(image[None], plan.patch_size, mode="trilinear")[0]
+    assert max(plan.spacing) == pytest.approx(44 / 16)
+    sizes = [round(n / plan.spacing[0]) for n in SHAPE]
+    small = torch.nn.functional.interpolate(image[None], sizes, mode="trilinear")[0]
+    axes = [torch.linspace(-1, 1, n) for n in sizes]
+    small = torch.cat([small, torch.stack(torch.meshgrid(*axes, indexing="ij"))])
+    made.detector.use_mirroring = detector.use_mirroring = False
+    logits = detector.predict_logits_from_preprocessed_data(small)
+    expected = torch.sigmoid(torch.nn.functional.interpolate(logits[None].float(), SHAPE, mode="trilinear"))[0, 0]
+    torch.testing.assert_close(found.float(), expected, rtol=2e-3, atol=2e-3)
+
+
+def refusal(segmentation, detector, **options):
+    with pytest.raises(ValueError, match=r"\.") as refused:
+        predictor(segmentation, detector, **options)
+    return str(refused.value)
+
+
+def test_a_detector_of_another_dataset(folders, tmp_path):
+    other = models.write(tmp_path, models.DETECTOR, "3d_roi", changes={"dataset_name": "Dataset502_Other"})
+    assert "train a detector on Dataset999_Tiny" in refusal(folders[0], other)
+
+
+def test_a_detector_of_other_plans(folders, tmp_path):
+    changes = {"transpose_forward": [1, 0, 2], "transpose_backward": [1, 0, 2]}
+    other = models.write(tmp_path, models.DETECTOR, "3d_roi", changes=changes)
+    assert "differ in transpose_forward" in refusal(folders[0], other)
+
+
+def test_missing_folds_and_models(folders, tmp_path):
+    assert "for fold 3; those with it: 0 1" in refusal(*folders, folds=(0, 3))
+    assert "nothing is trained there" in refusal(tmp_path / "Nobody__nnUNetPlans__3d_fullres", folders[1])
+    assert models.DETECTOR in refusal(folders[0].parent / "Nobody__nnUNetPlans__3d_fullres", folders[1])
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "has no dataset.json" in refusal(empty, folders[1])
+
+
+def test_an_impossible_crop(folders):
+    assert "--crop_size 20 16 24" in refusal(*folders, crop_size=(18, 16, 23))
+
+
+def test_a_family_of_one_input_size(folders, monkeypatch):
+    from dataclasses import replace
+
+    from nnunet_ext.cascade import checks
+
+    parsed = checks.parse(models.SEGMENTATION)
+    fixed = replace(parsed, spec=replace(parsed.spec, input_size=(16, 16, 16)))
+    monkeypatch.setattr(checks, "parse", lambda name: fixed)
+    assert "reads images of 16x16x16 voxels only" in refusal(*folders, crop_size=(32, 32, 32))
+
+
+def test_a_segmentation_model_without_coordinates_is_allowed_and_said(tmp_path, folders, caplog):
+    segmentation = models.write(tmp_path, models.PLAIN, "3d_fullres")
+    with caplog.at_level(logging.WARNING):
+        made = predictor(segmentation, folders[1], roi=mask(SHAPE, TUMOR))
+    assert "reads no coordinates" in caplog.text
+    logits = made.predict_logits_from_preprocessed_data(volume(SHAPE, coordinates=False))
+    assert logits.shape == (3, *SHAPE)
+
+
+def test_a_wrong_number_of_channels(folders):
+    made = predictor(*folders, roi=mask(SHAPE, TUMOR))
+    with pytest.raises(ValueError, match="3 channels; expected are 4, in this order: T1, T1ce, T2, FLAIR"):
+        made.predict_logits_from_preprocessed_data(volume(SHAPE)[1:])
+    with pytest.raises(ValueError, match="5 channels; expected are 4"):
+        made.predict_single_npy_array(np.ones((5, *SHAPE), np.float32), {"spacing": [1, 1, 1]})
+    with pytest.raises(ValueError, match="2 channels; expected are 4"):
+        made.predict_from_list_of_npy_arrays([np.ones((2, *SHAPE), np.float32)], None, [{"spacing": [1, 1, 1]}], None)
+
+
+def test_arrays_in_segmentations_out(folders, tmp_path):
+    """The Python example of docs/cascade.md."""
+    image = models.write_case(tmp_path)
+    made = predictor(*folders)
+    one = made.predict_single_npy_array(image, {"spacing": [1.0, 1.0, 1.0]})
+    (many,) = made.predict_from_list_of_npy_arrays([image], None, [{"spacing": [1.0, 1.0, 1.0]}], None, 1)
+    np.testing.assert_array_equal(one, many)
+    assert one.shape == image.shape[1:]
+    assert len(made.reports) == 2
+
+
+def test_threads_or_not_the_files_are_the_same(folders, tmp_path):
+    for name, seed in (("a", 1), ("b", 2), ("c", 3)):
+        models.write_case(tmp_path / "in", name, seed=seed)
+    made = predictor(*folders)
+    made.predict_from_files(str(tmp_path / "in"), str(tmp_path / "threads"), True)
+    made.predict_from_files_sequential(str(tmp_path / "in"), str(tmp_path / "in turn"), True)
+    for name in "abc":
+        one, other = ((tmp_path / where / f"{name}.nii.gz").read_bytes() for where in ("threads", "in turn"))
+        assert one == other
+        assert (tmp_path / "threads" / f"{name}.npz").is_file()
+        report = json.loads((tmp_path / "threads" / "cascade" / f"{name}.json").read_text())
+        assert report["case"] == name
+        assert set(report["seconds"]) == {"preprocessing", "detector", "segmentation", "export"}
+    summary = json.loads((tmp_path / "threads" / "cascade" / "summary.json").read_text())
+    assert summary["cases"] == 3
+
+
+def test_the_builder_is_the_trainers(folders):
+    from nnunet_ext.trainers import trainer_class
+
+    made = predictor(*folders)
+    arguments = (made.plans_manager, made.plans_manager.get_configuration("3d_fullres"), 4, 3)
+    torch.manual_seed(0)
+    ours = network_builder(models.SEGMENTATION)(*arguments[1:], deep_supervision=False)
+    torch.manual_seed(0)
+    theirs = trainer_class(models.SEGMENTATION).build_network_architecture(*arguments, False)
+    assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+    assert network_builder("nnUNetTrainer") is None
+
+
+def test_the_default_settings_are_the_documented_start():
+    assert CascadeSettings() == CascadeSettings((96, 96, 96), 5, 0.1, 0.3, 10.0, "max")
+    assert issubclass(nnUNetCascadePredictor, nnUNetPredictor)
