@@ -99,7 +99,14 @@ class CudaAutocast(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def _cast(self, values: Any, dtype: torch.dtype) -> Any:
-        return tree_map_only(Tensor, lambda tensor: self._cast_one(tensor, dtype), values)
+        """Casts all tensors in the values; ``tree_map_only`` of torch takes several times as long."""
+        if isinstance(values, Tensor):
+            return self._cast_one(values, dtype)
+        if isinstance(values, dict):
+            return {name: self._cast(value, dtype) for name, value in values.items()}
+        if isinstance(values, (list, tuple)):
+            return type(values)([self._cast(value, dtype) for value in values])
+        return values
 
     def _cast_one(self, tensor: Tensor, dtype: torch.dtype) -> Tensor:
         if tensor.dtype == dtype or not tensor.is_floating_point() or tensor.dtype == torch.float64:

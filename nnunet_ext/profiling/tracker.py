@@ -14,10 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from nnunet_ext.profiling.macs import macs
+from nnunet_ext.profiling.replay import Replayed
 
 ACTIVATION = "activation"
 OTHER = "other"
@@ -42,7 +41,7 @@ class Block:
     died: int | None = None
 
 
-class Tracker(TorchDispatchMode):
+class Tracker(Replayed):
     """Records the storages and the MACs of everything that runs within ``with tracker:``, by stage of the network.
 
     What runs between two stages belongs to the one that begins next: concatenations are made for what follows. What
@@ -89,27 +88,22 @@ class Tracker(TorchDispatchMode):
             handle.remove()
         self._handles.clear()
 
-    def __torch_dispatch__(
-        self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        """Runs one operator and records what it made."""
-        kwargs = kwargs or {}
-        out = func(*args, **kwargs)
+    def saw(self, out: Any, macs: int) -> None:
+        """Records what an operator made."""
         stage = self._stage()
-        count = macs(func, args, kwargs, out)
         if stage is None:
-            self._pending_macs += count
+            self._pending_macs += macs
         else:
-            self.macs[stage] += count
+            self.macs[stage] += macs
         for tensor in (out,) if isinstance(out, Tensor) else tree_leaves(out):
             if isinstance(tensor, Tensor):
                 self._see(tensor, stage, ACTIVATION)
-        return out
 
     def declare(self, tensors: Iterable[Tensor], kind: str) -> None:
         """Says what tensors are that are no activations: known ones change their kind, new ones are taken in."""
-        for tensor in tensors:
-            self._see(tensor, OTHER, kind).kind = kind
+        with torch._C.DisableTorchFunction():
+            for tensor in tensors:
+                self._see(tensor, OTHER, kind).kind = kind
 
     @contextmanager
     def stage(self, label: str) -> Iterator[None]:
