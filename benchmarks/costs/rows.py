@@ -34,6 +34,7 @@ OK = "ok"
 PLAIN = (RuntimeError, ValueError, MemoryError)  # what these say needs no name of the error before it
 LONGEST = 210  # letters of a reason
 MANY = 8  # models from which on a second process is worth its start
+PROCESSES = 2  # each holds torch, which takes about 700 MiB
 
 
 @dataclass(frozen=True)
@@ -134,14 +135,37 @@ class Row:
 
 
 def rows(models: Sequence[Model], request: Request) -> Iterator[Row]:
-    """A row for each model, in order. Predictions of many models share the machine's cores."""
+    """A row for each model, in order. Predictions of many models are shared with a second process."""
     make = partial(make_row, request=request)
-    if request.device != "meta" or len(models) < MANY:
+    if request.device != "meta" or len(models) < MANY or (os.cpu_count() or 1) < PROCESSES:
         yield from map(make, models)
         return
-    with ProcessPoolExecutor(min(2, os.cpu_count() or 1), get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-        for model, future in [(model, pool.submit(make, model)) for model in models]:
-            yield _received(future, Row(model, request))
+    with ProcessPoolExecutor(PROCESSES - 1, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        futures = [pool.submit(make, model) for model in models]
+        yield from _from_both_ends(make, [Row(model, request) for model in models], futures)
+
+
+def _from_both_ends(
+    make: Callable[[Model], Row], empty: Sequence[Row], futures: Sequence[Future[Row]]
+) -> Iterator[Row]:
+    """The other process makes rows from the first on, this one from the last on: waiting it would need its memory too.
+
+    Args:
+        make: makes a row.
+        empty: what is known of each row before it is made.
+        futures: what the other process has to do, in the same order.
+    """
+    own: dict[int, Row] = {}
+    given = 0
+    for number in reversed(range(len(futures))):
+        if not futures[number].cancel():  # the other process has come here: what is left is its own
+            break
+        own[number] = make(empty[number].model)
+        while given < number and futures[given].done():
+            yield _received(futures[given], empty[given])
+            given += 1
+    for number in range(given, len(futures)):
+        yield own[number] if number in own else _received(futures[number], empty[number])
 
 
 def _received(future: Future[Row], empty: Row) -> Row:
