@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Sequence
+from functools import cache
+from itertools import accumulate
 from math import log10
 from pathlib import Path
 
@@ -40,15 +42,18 @@ def stage_bars(rows: Sequence[Row], path: Path) -> None:
     axes = figure.add_subplot()
     seen: dict[str, str] = {}
     for y, row in enumerate(rows):
-        left = 0.0
-        for group, nbytes in _grouped(row).items():
-            seen[group] = _colour(group)
-            axes.barh(y, nbytes / MIB, left=left, color=seen[group], edgecolor="white", linewidth=0.4)
-            left += nbytes / MIB
-        axes.text(left, y, f" {left:,.0f}", va="center", fontsize=8)
+        pieces = {group: nbytes / MIB for group, nbytes in _grouped(row).items()}
+        seen |= {group: _colour(group) for group in pieces}
+        ends = list(accumulate(pieces.values(), initial=0.0))
+        colours = [seen[group] for group in pieces]
+        # a bar is one artist: with one for each piece 116 bars take seconds
+        spans = list(zip(ends, pieces.values(), strict=False))
+        axes.broken_barh(spans, (y - 0.4, 0.8), facecolors=colours, edgecolor="white", linewidth=0.4)
+        axes.text(ends[-1], y, f" {ends[-1]:,.0f}", va="center", fontsize=8)
     axes.set_yticks(range(len(rows)), [row.model.label for row in rows], fontsize=8)
     axes.set(xlabel="predicted training PAM (MiB), by the stage that made it", ylim=(len(rows) - 0.4, -0.6))
     axes.margins(x=0.08)
+    axes.set_xlim(left=0)
     axes.grid(visible=True, axis="x", alpha=0.25)
     axes.set_title(_title(rows), fontsize=10)
     handles = [mpl.patches.Patch(color=seen[g], label=g) for g in sorted(seen, key=_order)]
@@ -118,6 +123,7 @@ def _group(stage: str) -> str:
     return "other stages"
 
 
+@cache
 def _colour(group: str) -> str:
     kind = group.split(maxsplit=1)[0]
     if group in SINGLE or group == "other stages":
