@@ -95,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
     predictor.initialize_detector_from_trained_model_folder(
         str(results / dataset / f"{args.roi_tr}__{args.roi_p or args.p}__{args.roi_c}"), args.roi_f, args.roi_chk
     )
+    _check_images(args.i, predictor.dataset_json["file_ending"])
     predictor.predict_from_files(
         args.i,
         args.o,
@@ -156,6 +157,13 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError("-npp and -nps must not be negative.")
     if not Path(args.i).is_dir():
         raise ValueError(f"There is no folder {args.i}; -i names a folder of images as nnUNetv2_predict takes it.")
+
+
+def _check_images(folder: str, ending: str) -> None:
+    if not any(Path(folder).glob(f"*_0000{ending}")):
+        raise ValueError(
+            f"{folder} holds no image CASE_0000{ending}, which is how nnU-Net names a case's first channel."
+        )
 
 
 def _results() -> Path:

@@ -104,7 +104,7 @@ def mask(shape, *boxes):
     return found
 
 
-def write_case(folder: Path, name="case", shape=(30, 28, 26), affine=None, seed=3):
+def write_case(folder: Path, name="case", shape=(22, 20, 18), affine=None, seed=3):
     """Four modalities of a brain that does not fill its image; returns (C, Z, Y, X)."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
