@@ -18,8 +18,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,55 +27,16 @@ from typing import Any
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # a script's own package is not on the path
+
+from benchmarks.processes import measure  # noqa: E402 - needs the path above
+
 RESULTS = ROOT / "benchmarks" / "results"
 CONVERTER = ROOT / "dataset_conversion" / "convert_brats.py"
 PHANTOMS = ROOT / "dataset_conversion" / "phantom_brats.py"
 PEER = ROOT / "benchmarks" / "peers" / "serial_conversion.py"
 PACKAGES = ("nibabel", "numpy", "SimpleITK", "isal")
 MIB = 2**20
-
-
-def tree_memory(pid: int) -> int:
-    """Resident bytes of a process and all below it; pages that they share count for each."""
-    try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
-        threads = [path.read_text(encoding="ascii") for path in Path(f"/proc/{pid}/task").glob("*/children")]
-    except (FileNotFoundError, ProcessLookupError):  # it ended while we looked
-        return 0
-    children = (int(child) for text in threads for child in text.split())
-    return pages * os.sysconf("SC_PAGE_SIZE") + sum(map(tree_memory, children))
-
-
-class MemoryPeak(threading.Thread):
-    """Watches a process, and all below it, until it ends; then ``peak`` is what they held at most, in bytes."""
-
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        super().__init__()
-        self.process, self.peak = process, 0
-
-    def run(self) -> None:
-        """Look every 20 ms."""
-        while self.process.returncode is None:
-            self.peak = max(self.peak, tree_memory(self.process.pid))
-            time.sleep(0.02)
-
-
-def measure(command: list[str], raw: Path) -> dict[str, float]:
-    """Run a command to its end: seconds by the clock and of the processors, and the peak of memory in bytes."""
-    with tempfile.TemporaryFile() as output:
-        before, start = os.times(), time.perf_counter()
-        environment = {**os.environ, "nnUNet_raw": str(raw)}
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
-        watch = MemoryPeak(process)
-        watch.start()
-        process.wait()
-        seconds, after = time.perf_counter() - start, os.times()
-        watch.join()
-        output.seek(0)
-        if process.returncode:
-            sys.exit(f"{shlex.join(command)} failed:\n{output.read().decode()}")
-    cpu_seconds = sum(after[2:4]) - sum(before[2:4])  # of all children that have ended, and of theirs
-    return {"seconds": seconds, "cpu": cpu_seconds, "memory": watch.peak}
 
 
 def written(folder: Path) -> int:
@@ -100,10 +59,11 @@ def link_cases(source: Path, target: Path, number: int) -> None:
 def repeat(tree: Path, raw: Path, jobs: int) -> dict[str, dict[str, float]]:
     """Measure each way once; ``raw`` is removed afterwards."""
     ours = [sys.executable, str(CONVERTER), str(tree), "--dataset-id", "1", "--jobs", str(jobs)]
-    result = {"peer": measure([sys.executable, str(PEER), str(tree), str(raw / "peer")], raw)}
-    result["audit alone (--dry-run)"] = measure([*ours, "--dry-run"], raw)
-    result["first run"] = measure(ours, raw)
-    result["second run"] = measure(ours, raw)
+    environment = {"nnUNet_raw": str(raw)}
+    result = {"peer": measure([sys.executable, str(PEER), str(tree), str(raw / "peer")], environment)}
+    result["audit alone (--dry-run)"] = measure([*ours, "--dry-run"], environment)
+    result["first run"] = measure(ours, environment)
+    result["second run"] = measure(ours, environment)
     result["peer"]["bytes"] = written(raw / "peer")
     result["first run"]["bytes"] = written(raw / "Dataset001_BraTS2021")
     shutil.rmtree(raw)
