@@ -1,7 +1,7 @@
 r"""The cascade against nnU-Net's sliding window: time, memory, voxels through the network, Dice, recall.
 
     python benchmarks/cascade.py --images FOLDER --labels FOLDER -d 501 -p PLANS -tr TRAINER -f FOLD \
-        -roi_tr DETECTOR -roi_f FOLD [--cases N] [--single N] [--quality N] [--mirrored N] [--out DIR]
+        -roi_tr DETECTOR -roi_f FOLD [--cases N] [--single N] [--quality N] [--mirrored N] [--picture FILE] [--out DIR]
 
 Three parts in one run, on the same cases:
 
@@ -32,7 +32,8 @@ sys.path.insert(0, str(ROOT))  # a script's own package is not on the path
 
 from benchmarks.costs import report  # noqa: E402 - needs the path above
 from benchmarks.costs.options import run_command, writable  # noqa: E402 - see above
-from benchmarks.roi import commands, quality  # noqa: E402 - see above
+from benchmarks.roi import commands, picture, quality  # noqa: E402 - see above
+from nnunet_ext.cascade.predictor import nnUNetCascadePredictor  # noqa: E402 - see above
 
 NAMES = ("cascade.json", "cascade.md")
 
@@ -62,6 +63,8 @@ def command(args: argparse.Namespace) -> int:
     found["ratios"] = commands.ratios(found["commands"]) if found["commands"] else {}
     found["recall"] = quality.recall(args, cases, args.labels)
     found["quality"] = quality.compare(args, cases, args.labels) if args.quality else []
+    if args.picture:
+        _draw(args, cases)
     text = markdown(found)
     print(text)
     (folder / NAMES[0]).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -138,6 +141,12 @@ def _quality_line(record: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _draw(args: argparse.Namespace, cases: Mapping[str, Sequence[Path]]) -> None:
+    predictor = quality.cascade(args, nnUNetCascadePredictor, mirroring=False)
+    name, paths = next(iter(cases.items()))
+    picture.draw(name, *quality.preprocessed(predictor, paths, args.labels / f"{name}.nii.gz"), predictor, args.picture)
+
+
 def _command() -> str:
     words = [Path(w).name if w.startswith("/") else w for w in sys.argv[1:]]  # folders of this machine tell nobody
     return " ".join(["python benchmarks/cascade.py", *words])
@@ -164,6 +173,7 @@ def main() -> int:
     add("--plain-command", action="store_true", help="time nnUNetv2_predict with your network as well")
     add("--quality", type=int, metavar="N", help="Dice of so many cases (default: all; 0: none)")
     add("--mirrored", type=int, default=1, metavar="N", help="so many of them with mirroring too (default: 1)")
+    add("--picture", type=Path, metavar="FILE", help="PNG of one slice of the first case")
     add("-device", default="cpu", choices=("cpu", "cuda"))
     add("--out", type=Path, default=ROOT / "benchmarks" / "results", metavar="DIR")
     return run_command(command, parser)
