@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import islice, repeat
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +20,7 @@ from nnunetv2.inference.export_prediction import (
 )
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 from nnunetv2.utilities.helpers import empty_cache
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from numpy.typing import NDArray
 
 from nnunet_ext.cascade.checks import check_channels
@@ -94,14 +96,19 @@ class ThreadedPrediction:
         previous: list[Any] = list(seg_from_prev_stage_files or repeat(None, count))
         outputs: list[Any] = list(output_filenames_truncated or repeat(None, count))
         workers = min(num_processes, count, os.cpu_count() or 1)
-        return ahead(self._preprocess, zip(input_list_of_lists, previous, outputs, strict=True), workers)
+        # the cascade exchanges its configuration while it works on a case; the threads keep this one
+        preprocess = partial(self._preprocess, self.configuration_manager)
+        return ahead(preprocess, zip(input_list_of_lists, previous, outputs, strict=True), workers)
 
-    def _preprocess(self, case: tuple[list[str], str | None, str | None]) -> dict:
+    def _preprocess(self, configuration: ConfigurationManager, case: tuple[list[str], Any, Any]) -> dict:
         files, previous, output = case
         start = time.perf_counter()
-        preprocessor = self.configuration_manager.preprocessor_class(verbose=self.verbose_preprocessing)
-        managers = (self.plans_manager, self.dataset_json, self.configuration_manager)
-        item: dict = next(PreprocessAdapter([files], [previous], preprocessor, [output], *managers))
+        preprocessor = configuration.preprocessor_class(verbose=self.verbose_preprocessing)
+        managers = (self.plans_manager, self.dataset_json, configuration)
+        try:
+            item: dict = next(PreprocessAdapter([files], [previous], preprocessor, [output], *managers))
+        except RuntimeError as error:  # of the readers, for files that are no images or do not fit together
+            raise ValueError(f"{files[0]} and its other modalities cannot be read: {error}") from error
         return {**item, "seconds": time.perf_counter() - start}
 
     def predict_single_npy_array(self, input_image: NDArray[Any], *others: Any, **further: Any) -> Any:
@@ -126,36 +133,56 @@ class ThreadedPrediction:
     ) -> list[Any]:
         """As nnU-Net's; the segmentations are returned where no files are named."""
         workers = min(num_processes_segmentation_export, os.cpu_count() or 1)
-        done: list[Any] = []
         folders: set[Path] = set()
-        waiting: deque[Future[Any]] = deque()
-        with ThreadPoolExecutor(max(1, workers)) as pool:
-            for item in data_iterator:
-                logits = self.predict_logits_from_preprocessed_data(_data_of(item)).cpu()
-                report = self.reports[-1]
-                report.locate(item["data_properties"])
-                report.seconds = {"preprocessing": item.get("seconds", 0.0), **report.seconds}
-                waiting.append(pool.submit(self._export, logits, item, report, save_probabilities))
-                if item["ofile"] is not None:
-                    folders.add(Path(item["ofile"]).parent)
-                while len(waiting) > workers:
-                    done.append(waiting.popleft().result())
-            done += [future.result() for future in waiting]
-        for folder in folders:
-            summarise(folder)
-        compute_gaussian.cache_clear()
-        empty_cache(self.device)
-        return done
+        try:
+            with ThreadPoolExecutor(max(1, workers)) as pool:
+                return [*self._results(data_iterator, save_probabilities, pool, workers, folders)]
+        finally:  # what is done is told, even if a later case cannot be read
+            for folder in folders:
+                summarise(folder)
+            compute_gaussian.cache_clear()
+            empty_cache(self.device)
 
-    def _export(self, logits: torch.Tensor, item: dict, report: CaseReport, probabilities: bool) -> Any:
+    def _results(
+        self,
+        items: Iterable[dict],
+        probabilities: bool,
+        pool: ThreadPoolExecutor,
+        workers: int,
+        folders: set[Path],
+    ) -> Iterator[Any]:
+        """Results in order; so many may be on their way out while the next case is predicted."""
+        waiting: deque[Future[Any]] = deque()
+        export = partial(self._export, self.configuration_manager)
+        for item in items:
+            logits = self.predict_logits_from_preprocessed_data(_data_of(item)).cpu()
+            report = self.reports[-1]
+            report.locate(item["data_properties"])
+            report.seconds = {"preprocessing": item.get("seconds", 0.0), **report.seconds}
+            if item["ofile"] is not None:
+                path = Path(item["ofile"])
+                report.write(path)  # first, so that no segmentation is without one
+                folders.add(path.parent)
+            waiting.append(pool.submit(export, logits, item, report, probabilities))
+            while len(waiting) > workers:
+                yield waiting.popleft().result()
+        yield from (future.result() for future in waiting)
+
+    def _export(
+        self,
+        configuration: ConfigurationManager,
+        logits: torch.Tensor,
+        item: dict,
+        report: CaseReport,
+        probabilities: bool,
+    ) -> Any:
         """Writes the segmentation and its report, or returns the segmentation."""
-        properties, managers = item["data_properties"], (self.configuration_manager, self.plans_manager)
+        properties, managers = item["data_properties"], (configuration, self.plans_manager)
         if item["ofile"] is None:
             return convert_predicted_logits_to_segmentation_with_correct_shape(
                 logits, *reversed(managers), self.label_manager, properties, probabilities
             )
         path = Path(item["ofile"])
-        report.write(path)  # first, so that no segmentation is without one
         with report.timed("export"):
             export_prediction_from_logits(logits, properties, *managers, self.dataset_json, str(path), probabilities)
         report.write(path)

@@ -219,6 +219,15 @@ def test_a_case_without_a_modality(images, capsys):
     assert not list(Path(images.parent / "out").glob("*.nii.gz"))
 
 
+def test_a_file_that_is_no_image(images, capsys):
+    (images / "b_0002.nii.gz").write_bytes(b"nothing")
+    assert call(images) == 2
+    assert "b_0000.nii.gz and its other modalities cannot be read" in capsys.readouterr().err
+    out = images.parent / "out"
+    assert {p.name for p in out.glob("*.nii.gz")} == {"a.nii.gz"}
+    assert reports(out)["summary"]["cases"] == 1
+
+
 def test_no_gpu(images, capsys, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert call(images, **{"-device": "cuda"}) == 2
