@@ -60,6 +60,18 @@ def test_every_flag_of_the_installed_command():
     assert {flag: ours.get(flag) for flag in stock} == stock
 
 
+def test_the_documents_python_example(images, folders, capsys):
+    text = (Path(__file__).parents[2] / "docs" / "cascade.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names = ("SEGMENTATION_MODEL_FOLDER", "DETECTOR_MODEL_FOLDER", "INPUT_FOLDER", "OUTPUT_FOLDER")
+    out = images.parent / "example"
+    for path in images.glob("b_*"):
+        path.unlink()
+    exec(code, dict(zip(names, map(str, (*folders, images, out)), strict=True)))
+    assert capsys.readouterr().out.splitlines()[-1].isdecimal()
+    assert (out / "a.nii.gz").is_file()
+
+
 def test_files_geometry_probabilities_and_reports(images, capsys):
     assert call(images, "--save_probabilities", "--margin_mm", "2") == 0
     out = images.parent / "out"
