@@ -52,27 +52,32 @@ class MemoryPeak(threading.Thread):
             time.sleep(INTERVAL)
 
 
-def measure(command: Sequence[str], environment: Mapping[str, str], memory: Memory = resident) -> dict[str, float]:
+def measure(
+    command: Sequence[str], environment: Mapping[str, str], memory: Memory | None = resident
+) -> dict[str, float]:
     """Runs a command to its end, whose output is shown only if it fails, which ends this process as well.
 
     Args:
         command: the words.
         environment: variables that differ from this process's.
-        memory: how to count a process's memory.
+        memory: how to count a process's memory; None where only time is measured. Reading the PSS of large processes
+            takes tens of milliseconds each, so it is no way to measure time as well.
 
     Returns:
-        ``seconds``, ``cpu`` seconds and ``memory`` in bytes.
+        ``seconds``, ``cpu`` seconds and, where it is measured, ``memory`` in bytes.
     """
     with tempfile.TemporaryFile() as output:
         before, start = os.times(), time.perf_counter()
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **environment})
-        watch = MemoryPeak(process, memory)
-        watch.start()
+        watch = MemoryPeak(process, memory) if memory else None
+        if watch:
+            watch.start()
         process.wait()
         seconds, after = time.perf_counter() - start, os.times()
-        watch.join()
+        if watch:
+            watch.join()
         output.seek(0)
         if process.returncode:
             sys.exit(f"{shlex.join(command)} failed:\n{output.read().decode()}")
     cpu_seconds = sum(after[2:4]) - sum(before[2:4])  # of all children that have ended, and of theirs
-    return {"seconds": seconds, "cpu": cpu_seconds, "memory": watch.peak}
+    return {"seconds": seconds, "cpu": cpu_seconds, **({"memory": watch.peak} if watch else {})}

@@ -17,6 +17,7 @@ from benchmarks.processes import measure, proportional
 from nnunet_ext.profiling.cost import MIB
 
 STOCK, PLAIN, CASCADE = "stock network", "our network, sliding window", "our network, cascade"
+KEYS = ("seconds", "cpu", "memory")
 BIN = Path(sys.executable).parent
 
 
@@ -74,7 +75,7 @@ def link(cases: Sequence[Sequence[Path]], folder: Path) -> Path:
 
 
 def run_each(args: Namespace, cases: Mapping[str, Sequence[Path]], scratch: Path) -> list[dict[str, Any]]:
-    """Each case in a process of its own, then all in one; the ways take turns."""
+    """Each case in a process of its own, then all in one; the ways take turns. Memory is read in runs of its own."""
     stock = stock_results(args, scratch / "results")
     batches = {name: [paths] for name, paths in [*cases.items()][: args.single]}
     if args.together:
@@ -84,9 +85,12 @@ def run_each(args: Namespace, cases: Mapping[str, Sequence[Path]], scratch: Path
         images = link(batch, scratch / f"in{number}")
         for order, (way, (command, environment)) in enumerate(ways(args, stock).items()):
             out = scratch / f"out{number}_{order}"
-            seconds = measure([*command, "-i", str(images), "-o", str(out)], environment, proportional)
+            words = [*command, "-i", str(images), "-o", str(out)]
+            found = measure(words, environment, None)
             assert len([*out.glob("*.nii.gz")]) == len(batch)
-            records.append({"cases": name, "count": len(batch), "way": way, **seconds})
+            if len(batch) == 1:
+                found["memory"] = measure(words, environment, proportional)["memory"]
+            records.append({"cases": name, "count": len(batch), "way": way, **found})
     return records
 
 
@@ -95,15 +99,13 @@ def ratios(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     by = {(r["cases"], r["way"]): r for r in records}
     names = list(dict.fromkeys(r["cases"] for r in records))
     found = {
-        name: {key: by[name, STOCK][key] / by[name, CASCADE][key] for key in ("seconds", "cpu", "memory")}
+        name: {key: by[name, STOCK][key] / by[name, CASCADE][key] for key in KEYS if key in by[name, STOCK]}
         for name in names
     }
     single = [found[name] for name in names if by[name, STOCK]["count"] == 1]
     return {
         "each": found,
-        "median of single cases": {key: median(f[key] for f in single) for key in ("seconds", "cpu", "memory")}
-        if single
-        else {},
+        "median of single cases": {key: median(f[key] for f in single) for key in KEYS} if single else {},
     }
 
 
@@ -116,9 +118,9 @@ def lines(records: Sequence[Mapping[str, Any]]) -> list[list[str]]:
             r["way"],
             f"{r['seconds']:.1f}",
             f"{r['cpu']:.1f}",
-            f"{r['memory'] / MIB:.0f}",
+            f"{r['memory'] / MIB:.0f}" if "memory" in r else "-",
             f"{by[r['cases'], STOCK]['seconds'] / r['seconds']:.2f}",
-            f"{r['memory'] / by[r['cases'], STOCK]['memory']:.2f}",
+            f"{r['memory'] / by[r['cases'], STOCK]['memory']:.2f}" if "memory" in r else "-",
         ]
         for r in records
     ]

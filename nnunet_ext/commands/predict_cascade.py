@@ -7,9 +7,11 @@ case, and summary.json.
 """
 
 import argparse
+import gc
 import os
 import sys
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
         args.merge,
     )
     _check(args)
+    _import_predictor()
     results = _results()
     dataset = _dataset(results, args.d)
     device = _device(args.device)
@@ -116,6 +119,13 @@ def main() -> int:
     from nnunet_ext.cli import run_command
 
     return run_command(PROG, sys.modules[__name__], sys.argv[1:])
+
+
+def _import_predictor() -> None:
+    """Imports torch and nnU-Net, half of the time of a case; a sixth of that would go into garbage collection."""
+    gc.disable()
+    import_module("nnunet_ext.cascade.predictor")
+    gc.enable()
 
 
 def _predictor(args: argparse.Namespace, settings: CascadeSettings, device: "torch.device") -> "nnUNetCascadePredictor":
