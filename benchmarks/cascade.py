@@ -92,7 +92,8 @@ def markdown(found: Mapping[str, Any]) -> str:
 
 
 def _recall_table(rows: Sequence[Mapping[str, Any]]) -> tuple[Sequence[str], list[list[str]]]:
-    header = ("settings", "recall in ROI", "worst case", "recall in crops", "components", "missed", "crops a case")
+    header = ["settings", "recall in ROI", "worst case", "recall in crops", "components", "missed", "crops a case"]
+    header += ["without crops", "times fewer voxels"]
     keys = ("recall_roi", "worst_case_roi", "recall_crops")
     lines = [
         [
@@ -101,6 +102,8 @@ def _recall_table(rows: Sequence[Mapping[str, Any]]) -> tuple[Sequence[str], lis
             f"{row['components']:.0f}",
             f"{row['missed']:.0f}",
             f"{row['crops_per_case']:.2f}",
+            f"{row['fallbacks']:.0f}",
+            f"{row['fewer_voxels']:.1f}",
         ]
         for row in rows
     ]

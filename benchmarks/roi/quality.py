@@ -18,6 +18,7 @@ from nnunet_ext.cascade.components import cover, find
 from nnunet_ext.cascade.geometry import covered
 from nnunet_ext.cascade.loading import load_model
 from nnunet_ext.cascade.predictor import nnUNetCascadePredictor
+from nnunet_ext.cascade.report import tiles
 from nnunet_ext.cascade.settings import CascadeSettings
 
 REGIONS = {"WT": (1, 2, 3), "TC": (1, 3), "ET": (3,)}
@@ -49,7 +50,7 @@ def cascade(args: Namespace, kind: type[nnUNetCascadePredictor], *, mirroring: b
 def window(args: Namespace, *, mirroring: bool) -> nnUNetPredictor:
     """nnU-Net's predictor with the same network."""
     made = nnUNetPredictor(use_mirroring=mirroring, device=torch.device(args.device), allow_tqdm=False)
-    load_model(made, str(model_folder(args)), [_fold(args.f)])
+    load_model(made, model_folder(args), [_fold(args.f)])
     return made
 
 
@@ -142,6 +143,8 @@ def recalled(
     seen = covered(crops.boxes, padded)[inner]
     if not crops.boxes:
         roi = seen = np.ones(truth.shape, bool)  # the sliding window
+    patch = predictor.configuration_manager.patch_size
+    window = tiles(truth.shape, patch, predictor.tile_step_size) * int(np.prod(patch))
     labels = cc3d.connected_components(truth)
     sizes = np.bincount(labels.ravel())[1:] * np.prod(spacing) / 1000
     large = [i + 1 for i, ml in enumerate(sizes) if ml > LARGE_ML]
@@ -153,6 +156,9 @@ def recalled(
         "components": len(large),
         "missed": sum(not (seen & (labels == i)).any() for i in large),
         "crops": len(crops.boxes),
+        "fallbacks": not crops.boxes,
+        "computed": len(crops.boxes) * int(np.prod(crop)) or window,
+        "window": window,
     }
 
 
@@ -165,6 +171,8 @@ def _pooled(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
         "components": total["components"],
         "missed": total["missed"],
         "crops_per_case": total["crops"] / len(rows),
+        "fallbacks": total["fallbacks"],
+        "fewer_voxels": total["window"] / total["computed"],
     }
 
 

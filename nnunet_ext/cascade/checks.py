@@ -12,12 +12,12 @@ SAME = ("transpose_forward", "image_reader_writer")
 SAME_NORMALISATION = ("normalization_schemes", "use_mask_for_norm")
 
 
-def check_folder(folder: Path, folds: Sequence[int | str], checkpoint: str, flags: str) -> None:
-    """Refuses a model folder that lacks what prediction reads.
+def folds_of(folder: Path, folds: Sequence[int | str] | str | None, checkpoint: str, flags: str) -> Sequence[int | str]:
+    """The folds of a model folder that has all that prediction reads.
 
     Args:
         folder: ``<trainer>__<plans>__<configuration>`` of nnUNet_results.
-        folds: that are asked for.
+        folds: that are asked for, one or several; None for all that are there but ``all``, as in nnU-Net.
         checkpoint: file name.
         flags: of the command line, which name this model.
 
@@ -31,11 +31,16 @@ def check_folder(folder: Path, folds: Sequence[int | str], checkpoint: str, flag
     for name in ("dataset.json", "plans.json"):
         if not (folder / name).is_file():
             raise ValueError(f"{folder} has no {name}; it is no model that nnU-Net trained.")
-    missing = [fold for fold in folds if not (folder / f"fold_{fold}" / checkpoint).is_file()]
-    if missing:
-        found = sorted(p.parent.name.removeprefix("fold_") for p in folder.glob(f"fold_*/{checkpoint}"))
+    found = sorted(p.parent.name.removeprefix("fold_") for p in folder.glob(f"fold_*/{checkpoint}"))
+    wanted = [folds] if isinstance(folds, str) else folds
+    if wanted is None:
+        wanted = [fold for fold in found if fold != "all"]
+    missing = [fold for fold in wanted if str(fold) not in found]
+    if missing or not wanted:
         have = f"those with it: {' '.join(found)}" if found else "no fold has it"
-        raise ValueError(f"{folder} has no {checkpoint} for fold {', '.join(map(str, missing))}; {have}.")
+        which = f" for fold {', '.join(map(str, missing))}" if missing else ""
+        raise ValueError(f"{folder} has no {checkpoint}{which}; {have}.")
+    return wanted
 
 
 def check_models(segmentation: nnUNetPredictor, detector: nnUNetPredictor) -> None:
@@ -91,6 +96,21 @@ def check_crop(predictor: nnUNetPredictor, crop: Sequence[int]) -> None:
             f"The crop size {_by(crop)} does not divide by the strides {_by(divisors)} of "
             f"{predictor.trainer_name}; the next legal one is --crop_size {_by(legal, ' ')}."
         )
+
+
+def check_previous_stage(predictor: nnUNetPredictor, folder: str | None) -> None:
+    """Refuses predictions of a previous stage where there is none, and their absence where there is one.
+
+    Raises:
+        ValueError: with the flag that is too much or missing.
+    """
+    stage = predictor.configuration_manager.previous_stage_name
+    if stage and not folder:
+        raise ValueError(f"This configuration reads the segmentations of {stage}; give -prev_stage_predictions FOLDER.")
+    if folder and not stage:
+        raise ValueError("This configuration reads no previous stage; leave out -prev_stage_predictions.")
+    if folder and not Path(folder).is_dir():
+        raise ValueError(f"There is no folder {folder}; -prev_stage_predictions names that of {stage}.")
 
 
 def check_channels(count: int, predictor: nnUNetPredictor, what: str) -> None:

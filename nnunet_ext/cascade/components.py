@@ -65,12 +65,13 @@ def find(mask: NDArray[np.bool_], spacing: Sequence[float], settings: CascadeSet
     sizes = statistics["voxel_counts"][1:]
     margin = [int(np.ceil(settings.margin_mm / s)) for s in spacing]
     found: list[Component] = []
+    kept = 0
     for index in np.argsort(-sizes.astype(np.int64), kind="stable"):
         ml = float(sizes[index] * np.prod(spacing) / MM3_PER_ML)
         box = tuple(slice(int(s.start), int(s.stop)) for s in statistics["bounding_boxes"][index + 1])
-        kept = sum(not c.dropped for c in found)
         dropped = TOO_SMALL if ml < settings.min_component_ml else TOO_MANY if kept >= settings.max_components else ""
         found.append(Component(dilate(box, margin, mask.shape), ml, dropped))
+        kept += not dropped
     return found
 
 

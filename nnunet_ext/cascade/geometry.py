@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from itertools import product
-from typing import Any
 
 import numpy as np
 from nnunetv2.inference.sliding_window_prediction import compute_steps_for_sliding_window
@@ -46,20 +45,6 @@ def inside(box: Box, other: Box) -> bool:
 def shift(box: Box, offset: Sequence[int]) -> Box:
     """The box in a volume that has so many voxels more before it."""
     return tuple(slice(b.start + o, b.stop + o) for b, o in zip(box, offset, strict=True))
-
-
-def crop(volume: NDArray[Any], box: Box) -> NDArray[Any]:
-    """The part of (..., Z, Y, X) in a box."""
-    leading = (slice(None),) * (volume.ndim - len(box))
-    part: NDArray[Any] = volume[leading + box]
-    return part
-
-
-def uncrop(part: NDArray[Any], box: Box, shape: Sequence[int], background: float = 0) -> NDArray[Any]:
-    """The volume (..., Z, Y, X) of the given shape that holds a part in a box, and the background around it."""
-    volume = np.full((*part.shape[: part.ndim - len(box)], *shape), background, part.dtype)
-    crop(volume, box)[:] = part
-    return volume
 
 
 def covered(boxes: Sequence[Box], shape: Sequence[int]) -> NDArray[np.bool_]:

@@ -18,31 +18,45 @@ from nnunet_ext.trainers.building import network_builder
 
 
 def load_model(
-    predictor: nnUNetPredictor, folder: str, folds: Sequence[int | str] | None, checkpoint: str = "checkpoint_final.pth"
+    predictor: nnUNetPredictor, folder: Path, folds: Sequence[int | str], checkpoint: str = "checkpoint_final.pth"
 ) -> None:
-    """What nnU-Net's ``initialize_from_trained_model_folder`` does, with the same result."""
-    if folds is None:
-        folds = predictor.auto_detect_available_folds(folder, checkpoint)
-    # as nnU-Net reads them: its own checkpoints hold more than tensors
-    saved: list[dict[str, Any]] = [
-        torch.load(Path(folder, f"fold_{fold}", checkpoint), map_location="cpu", weights_only=False) for fold in folds
-    ]
-    build = network_builder(saved[0]["trainer_name"])
+    """What nnU-Net's ``initialize_from_trained_model_folder`` does, with the same result.
+
+    Args:
+        predictor: that is to predict with the model.
+        folder: of the model.
+        folds: at least one.
+        checkpoint: file name.
+    """
+    facts, weights = _read(folder / f"fold_{folds[0]}" / checkpoint)
+    build = network_builder(facts["trainer_name"])
     if build is None:
-        nnUNetPredictor.initialize_from_trained_model_folder(predictor, folder, folds, checkpoint)
+        del weights
+        nnUNetPredictor.initialize_from_trained_model_folder(predictor, str(folder), folds, checkpoint)
         return
-    plans, dataset = (json.loads(Path(folder, f"{name}.json").read_text()) for name in ("plans", "dataset"))
+    plans, dataset = (
+        json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in ("plans", "dataset")
+    )
     manager = PlansManager(plans)
-    configuration = manager.get_configuration(saved[0]["init_args"]["configuration"])
+    configuration = manager.get_configuration(facts["init_args"]["configuration"])
     channels = determine_num_input_channels(manager, configuration, dataset)
     classes = manager.get_label_manager(dataset).num_segmentation_heads
     network = build(configuration, channels, classes, deep_supervision=False)
+    network.load_state_dict(weights)
     predictor.manual_initialization(
         network,
         manager,
         configuration,
-        [s["network_weights"] for s in saved],
+        [weights, *(_read(folder / f"fold_{fold}" / checkpoint)[1] for fold in folds[1:])],
         dataset,
-        saved[0]["trainer_name"],
-        saved[0].get("inference_allowed_mirroring_axes"),
+        facts["trainer_name"],
+        facts.get("inference_allowed_mirroring_axes"),
     )
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a checkpoint says of itself, and its weights; the optimiser's state is not kept."""
+    # as nnU-Net reads it: its own checkpoints hold more than tensors
+    saved = torch.load(path, map_location="cpu", weights_only=False)
+    keys = ("trainer_name", "init_args", "inference_allowed_mirroring_axes")
+    return {key: saved[key] for key in keys if key in saved}, saved["network_weights"]

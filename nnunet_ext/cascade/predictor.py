@@ -16,19 +16,21 @@ import numpy as np
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
+from nnunetv2.utilities.helpers import empty_cache
+from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import Tensor
 from tqdm import tqdm
 
-from nnunet_ext.cascade.checks import check_channels, check_crop, check_folder, check_models
+from nnunet_ext.cascade.checks import check_channels, check_crop, check_models, folds_of
 from nnunet_ext.cascade.components import Component, Crops, cover, find
 from nnunet_ext.cascade.geometry import covered
 from nnunet_ext.cascade.loading import load_model
-from nnunet_ext.cascade.report import CaseReport
+from nnunet_ext.cascade.report import NO_CASE, CaseReport
 from nnunet_ext.cascade.settings import CascadeSettings
 from nnunet_ext.cascade.threads import ThreadedPrediction
 from nnunet_ext.coordinates.configuration import CoordinateConfiguration
-from nnunet_ext.coordinates.field import coordinates
+from nnunet_ext.coordinates.field import AXES, coordinates
 
 LOG = logging.getLogger(__name__)
 TINY = 1e-4  # probability of tumour outside the crops
@@ -63,6 +65,7 @@ class nnUNetCascadePredictor(ThreadedPrediction, nnUNetPredictor):
             allow_tqdm=False,
         )
         self.reports: list[CaseReport] = []
+        self.case = NO_CASE  # for the log
         self._components: list[Component] | None = None  # of the case in work; None for the plain sliding window
         self._crops: Crops | None = None
         self._shape: tuple[int, ...] = ()
@@ -70,23 +73,24 @@ class nnUNetCascadePredictor(ThreadedPrediction, nnUNetPredictor):
     def initialize_from_trained_model_folder(
         self,
         model_training_output_dir: str,
-        use_folds: Sequence[int | str] | None,
+        use_folds: Sequence[int | str] | str | None,
         checkpoint_name: str = "checkpoint_final.pth",
     ) -> None:
         """Reads the segmentation network; arguments as nnU-Net's."""
-        check_folder(Path(model_training_output_dir), use_folds or (), checkpoint_name, "-tr, -p and -c")
-        load_model(self, model_training_output_dir, use_folds, checkpoint_name)
+        folder = Path(model_training_output_dir)
+        load_model(self, folder, folds_of(folder, use_folds, checkpoint_name, "-tr, -p and -c"), checkpoint_name)
         self._check()
 
     def initialize_detector_from_trained_model_folder(
         self,
         model_training_output_dir: str,
-        use_folds: Sequence[int | str] | None,
+        use_folds: Sequence[int | str] | str | None,
         checkpoint_name: str = "checkpoint_final.pth",
     ) -> None:
         """Reads the detector; arguments as nnU-Net's."""
-        check_folder(Path(model_training_output_dir), use_folds or (), checkpoint_name, "-roi_tr, -roi_p and -roi_c")
-        load_model(self.detector, model_training_output_dir, use_folds, checkpoint_name)
+        folder = Path(model_training_output_dir)
+        folds = folds_of(folder, use_folds, checkpoint_name, "-roi_tr, -roi_p and -roi_c")
+        load_model(self.detector, folder, folds, checkpoint_name)
         self._check()
 
     @property
@@ -113,15 +117,20 @@ class nnUNetCascadePredictor(ThreadedPrediction, nnUNetPredictor):
             data: (C, Z, Y, X), the image's channels first.
 
         Returns:
-            (Z, Y, X), 0 to 1.
+            (Z, Y, X), 0 to 1, in the main memory.
+
+        Raises:
+            ValueError: the detector's output is not finite.
         """
         plan, spacing = self.detector.configuration_manager, self.configuration_manager.spacing
-        image = data[: len(plan.normalization_schemes)].numpy()
+        image = data[: len(plan.normalization_schemes)].cpu().numpy()
         shape = compute_new_shape(image.shape[1:], spacing, plan.spacing)
         small = plan.resampling_fn_data(image, shape, spacing, plan.spacing)
         if _reads_coordinates(plan):
             small = np.concatenate([small, coordinates(small.shape[1:])])
         logits = self.detector.predict_logits_from_preprocessed_data(torch.from_numpy(np.ascontiguousarray(small)))
+        if not logits.isfinite().all():
+            raise ValueError(f"{self.detector.trainer_name} gives NaN or infinite values; train the detector again.")
         logits = torch.as_tensor(
             plan.resampling_fn_probabilities(logits, np.array(image.shape[1:]), plan.spacing, spacing)
         )
@@ -130,10 +139,12 @@ class nnUNetCascadePredictor(ThreadedPrediction, nnUNetPredictor):
         return probabilities.amax(0) if labels.has_regions else 1 - probabilities[0]
 
     def predict_logits_from_preprocessed_data(self, data: Tensor) -> Tensor:
-        """Logits (K, Z, Y, X) of a preprocessed volume (C, Z, Y, X), as nnU-Net's."""
-        image_channels = len(self.configuration_manager.normalization_schemes)
-        further = 3 * _reads_coordinates(self.configuration_manager)
-        check_channels(min(image_channels, data.shape[0] - further), self, "The image")
+        """Logits (K, Z, Y, X) of a preprocessed volume (C, Z, Y, X), as nnU-Net's; reported in ``reports``."""
+        if self.detector.network is None:
+            raise ValueError("There is no detector; call initialize_detector_from_trained_model_folder first.")
+        further = determine_num_input_channels(self.plans_manager, self.configuration_manager, self.dataset_json)
+        further += AXES * _reads_coordinates(self.configuration_manager) - len(self.dataset_json["channel_names"])
+        check_channels(data.shape[0] - further, self, "The image")
         report = CaseReport.of(self, tuple(data.shape[1:]))
         with report.timed("detector"):
             mask = (self.tumor_probability(data) > self.settings.roi_threshold).numpy()
@@ -141,8 +152,7 @@ class nnUNetCascadePredictor(ThreadedPrediction, nnUNetPredictor):
         with report.timed("segmentation"):
             logits = self._segment(data, components)
         report.add(mask, components, self._crops)
-        self._crops = None
-        report.tell(LOG)
+        report.tell(LOG, self.case)
         self.reports.append(report)
         return logits
 
@@ -155,7 +165,7 @@ class nnUNetCascadePredictor(ThreadedPrediction, nnUNetPredictor):
     @contextmanager
     def _crops_for(self, components: list[Component] | None, shape: tuple[int, ...]) -> Iterator[None]:
         """Within, nnU-Net's sliding window has the crop's size and our positions; without components its own."""
-        plan = self.configuration_manager
+        plan, self._crops = self.configuration_manager, None
         if components is not None:
             self.configuration_manager = copy(plan)
             self.configuration_manager.configuration = {**plan.configuration, "patch_size": list(self.crop_size)}
@@ -191,11 +201,27 @@ class nnUNetCascadePredictor(ThreadedPrediction, nnUNetPredictor):
         """The largest logit of all crops at each voxel, in nnU-Net's precision."""
         size = (self.label_manager.num_segmentation_heads, *data.shape[1:])
         best = torch.full(size, -torch.inf, dtype=torch.half, device=device)
-        for s in tqdm(slicers, disable=not self.allow_tqdm):
-            tile = data[s][None].contiguous().to(self.device)
-            found = self._internal_maybe_mirror_and_predict(tile)[0].to(device, torch.half)
-            torch.maximum(best[s], found, out=best[s])
+        try:
+            for s in tqdm(slicers, disable=not self.allow_tqdm):
+                self._raise(best[s], data[s][None])
+        except RuntimeError:
+            # where a GPU's memory is full nnU-Net tries again on the CPU, while this frame is still alive
+            del best
+            empty_cache(self.device)
+            raise
         return best
+
+    def _raise(self, best: Tensor, tile: Tensor) -> None:
+        """Raises the logits of a crop to those of one pass over it.
+
+        Raises:
+            RuntimeError: infinite logits, as nnU-Net does.
+        """
+        tile = tile.contiguous().to(self.device)
+        found = self._internal_maybe_mirror_and_predict(tile)[0].to(best.device, torch.half)
+        if found.isinf().any():
+            raise RuntimeError("The network gives logits beyond half precision; was it trained with this plan?")
+        torch.maximum(best, found, out=best)
 
     def background_logits(self) -> list[float]:
         """Per class, logits with a probability of tumour just below 1e-4: resampling spreads larger ones further."""

@@ -1,6 +1,7 @@
 """What the cascade did with a case, for people who must be able to trust it."""
 
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,12 +15,14 @@ from typing import Any
 import numpy as np
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.inference.sliding_window_prediction import compute_steps_for_sliding_window
+from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
 from numpy.typing import NDArray
 
-from nnunet_ext.cascade.components import MM3_PER_ML, Component, Crops
+from nnunet_ext.cascade.components import MM3_PER_ML, TOO_MANY, TOO_SMALL, Component, Crops
 from nnunet_ext.cascade.geometry import as_lists, dilate, shift, to_image
 
 FOLDER, SUMMARY = "cascade", "summary"
+NO_CASE = "A case"
 SUMMED = ("crops", "network_passes", "detector_passes", "voxels_computed", "voxels_sliding_window")
 
 
@@ -42,7 +45,7 @@ class CaseReport:
     def of(cls, predictor: Any, shape: tuple[int, ...]) -> "CaseReport":
         """For a volume of this shape (Z, Y, X) and the predictor that works on it."""
         plan, small = predictor.configuration_manager, predictor.detector.configuration_manager
-        small_shape = [round(n * s / t) for n, s, t in zip(shape, plan.spacing, small.spacing, strict=True)]
+        small_shape = compute_new_shape(shape, plan.spacing, small.spacing)
         return cls(
             shape,
             tuple(plan.spacing),
@@ -92,14 +95,17 @@ class CaseReport:
             whole = dilate(to_image(box, scale, first, range(3)), (0, 0, 0), properties["shape_before_cropping"])
             component["image_box"] = as_lists(tuple(whole[axis] for axis in self.order))
 
-    def tell(self, log: Logger) -> None:
-        """Says what a user must not miss."""
+    def tell(self, log: Logger, case: str = NO_CASE) -> None:
+        """Says what a user must not miss of a case."""
         if self.facts["fallback"]:
-            log.warning("%s: the whole volume is segmented by the plain sliding window.", self.facts["fallback"])
+            told = "%s: %s; the whole volume is segmented by the plain sliding window."
+            log.warning(told, case, self.facts["fallback"])
             return
-        for component in self.facts["components"]:
-            if "dropped" in component:
-                log.warning("A component of %.3g ml gets no crop: %s.", component["ml"], component["dropped"])
+        for reason in (TOO_MANY, TOO_SMALL):
+            dropped = [c["ml"] for c in self.facts["components"] if c.get("dropped") == reason]
+            if dropped:
+                told = "%s: %d components, together %.3g ml, get no crop: %s."
+                log.warning(told, case, len(dropped), sum(dropped), reason)
 
     def write(self, path: Path) -> None:
         """Writes ``<folder>/cascade/<case>.json`` for the case of a truncated output path."""
@@ -123,13 +129,14 @@ def summarise(folder: Path) -> dict[str, Any]:
     """Writes ``<folder>/cascade/summary.json`` from all cases that are there, those of earlier runs included."""
     paths = sorted(p for p in (folder / FOLDER).glob("*.json") if p.stem != SUMMARY)
     cases = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    steps = dict.fromkeys(step for c in cases for step in c["seconds"])
     summary = {
         "cases": len(cases),
         "fallbacks": {c["case"]: c["fallback"] for c in cases if c["fallback"]},
         "dropped": {c["case"]: ml for c in cases if (ml := [o["ml"] for o in c["components"] if "dropped" in o])},
         **{key: sum(c[key] for c in cases) for key in SUMMED},
         "median_fewer_voxels": round(median(c["voxels_sliding_window"] / c["voxels_computed"] for c in cases), 3),
-        "seconds": {step: round(sum(c["seconds"].get(step, 0) for c in cases), 3) for step in cases[0]["seconds"]},
+        "seconds": {step: round(sum(c["seconds"].get(step, 0) for c in cases), 3) for step in steps},
     }
     _write(folder / FOLDER / f"{SUMMARY}.json", summary)
     return summary
@@ -137,13 +144,13 @@ def summarise(folder: Path) -> dict[str, Any]:
 
 def _why(components: Sequence[Component]) -> str:
     if not components:
-        return "The detector finds no tumour"
-    return f"The detector's {len(components)} components are all {components[0].dropped}"
+        return "the detector finds no tumour"
+    return f"the detector's {len(components)} components are all {components[0].dropped}"
 
 
 def _write(path: Path, record: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
+    partial = path.with_suffix(f".{os.getpid()}.partial")  # parts of one prediction write one summary
     lines = (f" {json.dumps(key)}: {json.dumps(value)}" for key, value in record.items())
     partial.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
     partial.replace(path)

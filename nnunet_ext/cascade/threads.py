@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from nnunetv2.configuration import default_num_processes
-from nnunetv2.inference.data_iterators import PreprocessAdapter
+from nnunetv2.inference.data_iterators import PreprocessAdapter, PreprocessAdapterFromNpy
 from nnunetv2.inference.export_prediction import (
     convert_predicted_logits_to_segmentation_with_correct_shape,
     export_prediction_from_logits,
@@ -24,7 +24,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from numpy.typing import NDArray
 
 from nnunet_ext.cascade.checks import check_channels
-from nnunet_ext.cascade.report import CaseReport, summarise
+from nnunet_ext.cascade.report import NO_CASE, CaseReport, summarise
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -63,6 +63,7 @@ class ThreadedPrediction:
     predict_logits_from_preprocessed_data: Any
     predict_from_files: Any
     reports: list[CaseReport]
+    case: str
 
     def predict_from_files_sequential(
         self,
@@ -105,16 +106,30 @@ class ThreadedPrediction:
         start = time.perf_counter()
         preprocessor = configuration.preprocessor_class(verbose=self.verbose_preprocessing)
         managers = (self.plans_manager, self.dataset_json, configuration)
+        if previous and not Path(previous).is_file():
+            raise ValueError(f"The segmentation of the previous stage {previous} does not exist.")
         try:
             item: dict = next(PreprocessAdapter([files], [previous], preprocessor, [output], *managers))
         except RuntimeError as error:  # of the readers, for files that are no images or do not fit together
-            raise ValueError(f"{files[0]} and its other modalities cannot be read: {error}") from error
+            reason = error if str(error) else "they differ in shape, spacing or orientation; nnU-Net says more above"
+            raise ValueError(f"{files[0]} and its other modalities cannot be read: {reason}") from error
         return {**item, "seconds": time.perf_counter() - start}
 
-    def predict_single_npy_array(self, input_image: NDArray[Any], *others: Any, **further: Any) -> Any:
+    def predict_single_npy_array(
+        self,
+        input_image: NDArray[Any],
+        image_properties: dict,
+        segmentation_previous_stage: NDArray[Any] | None = None,
+        output_file_truncated: str | None = None,
+        save_or_return_probabilities: bool = False,
+    ) -> Any:
         """As nnU-Net's; input (C, Z, Y, X)."""
         check_channels(len(input_image), self, "The array")
-        return super().predict_single_npy_array(input_image, *others, **further)  # type: ignore[misc]  # mixin
+        case = ([input_image], [segmentation_previous_stage], [image_properties], [output_file_truncated])
+        managers = (self.plans_manager, self.dataset_json, self.configuration_manager)
+        items = PreprocessAdapterFromNpy(*case, *managers, verbose=self.verbose_preprocessing)
+        (found,) = self.predict_from_data_iterator([next(items)], save_or_return_probabilities, 0)
+        return found
 
     def get_data_iterator_from_raw_npy_data(
         self, image_or_list_of_images: NDArray[Any] | list[NDArray[Any]], *others: Any, **further: Any
@@ -155,10 +170,12 @@ class ThreadedPrediction:
         waiting: deque[Future[Any]] = deque()
         export = partial(self._export, self.configuration_manager)
         for item in items:
+            self.case = Path(item["ofile"]).name if item["ofile"] is not None else NO_CASE
             logits = self.predict_logits_from_preprocessed_data(_data_of(item)).cpu()
             report = self.reports[-1]
             report.locate(item["data_properties"])
-            report.seconds = {"preprocessing": item.get("seconds", 0.0), **report.seconds}
+            if "seconds" in item:
+                report.seconds = {"preprocessing": item["seconds"], **report.seconds}
             if item["ofile"] is not None:
                 path = Path(item["ofile"])
                 report.write(path)  # first, so that no segmentation is without one

@@ -46,6 +46,8 @@ def run(args: argparse.Namespace) -> int:
         configuration = changed["configurations"][name]
         replaced = plans["configurations"].get(name, configuration) != configuration
         print(_line(name, configuration) + (" (replaces an earlier one of this name)" if replaced else ""))
+        if replaced and args.no_pp and name == ROI:
+            print(f"Data of the earlier {ROI} no longer fit; run nnUNetv2_preprocess -c {ROI} before training.")
     if not args.no_pp:
         _preprocess(folder, args.p, args.np)
     return 0

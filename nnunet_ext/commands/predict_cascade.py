@@ -88,6 +88,8 @@ def run(args: argparse.Namespace) -> int:
     )
     _check(args)
     _import_predictor()
+    from nnunet_ext.cascade.checks import check_previous_stage
+
     results = _results()
     dataset = _dataset(results, args.d)
     device = _device(args.device)
@@ -99,6 +101,7 @@ def run(args: argparse.Namespace) -> int:
         str(results / dataset / f"{args.roi_tr}__{args.roi_p or args.p}__{args.roi_c}"), args.roi_f, args.roi_chk
     )
     _check_images(args.i, predictor.dataset_json["file_ending"])
+    check_previous_stage(predictor, args.prev_stage_predictions)
     predictor.predict_from_files(
         args.i,
         args.o,
@@ -161,10 +164,14 @@ def _tell(predictor: "nnUNetCascadePredictor", folder: Path) -> None:
 def _check(args: argparse.Namespace) -> None:
     if not 0 < args.step_size <= 1:
         raise ValueError(f"-step_size must be above 0 and at most 1, not {args.step_size:g}.")
+    if args.num_parts < 1:
+        raise ValueError(f"-num_parts must be at least 1, not {args.num_parts}.")
     if not 0 <= args.part_id < args.num_parts:
         raise ValueError(f"-part_id counts from 0 to -num_parts - 1 = {args.num_parts - 1}; {args.part_id} is not it.")
     if min(args.npp, args.nps) < 0:
         raise ValueError("-npp and -nps must not be negative.")
+    if Path(args.o).exists() and not Path(args.o).is_dir():
+        raise ValueError(f"{args.o} is a file; -o names a folder.")
     if not Path(args.i).is_dir():
         raise ValueError(f"There is no folder {args.i}; -i names a folder of images as nnUNetv2_predict takes it.")
 
@@ -204,6 +211,8 @@ def _device(name: str) -> "torch.device":
 
 
 def _fold(text: str) -> int | str:
+    if text != "all" and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"a fold is a number or 'all', not {text!r}")
     return text if text == "all" else int(text)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import torch
+from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_ext.cascade.predictor import nnUNetCascadePredictor
@@ -23,6 +24,7 @@ DETECTOR = "nnUNetTrainer_ROIMobileUNETR3D_Tiny"
 PATCH = (16, 16, 16)
 ROI_SIZE = (16, 16, 16)
 LABELS = {"background": 0, "edema": 1, "core": 2}
+ONE_LABEL = {"background": 0, "tumor": 1}
 
 
 def plans(shapes=((40, 36, 44),)):
@@ -31,18 +33,19 @@ def plans(shapes=((40, 36, 44),)):
     return with_cascade(workspace.plans(len(workspace.FOUR)), fingerprint, ROI_SIZE, PATCH)
 
 
-def dataset_json(*, regions=True):
+def dataset_json(labels=None):
+    """With BraTS's regions, or with plain labels."""
     found = workspace.dataset_json(workspace.FOUR)
-    if not regions:
-        found["labels"] = LABELS
+    if labels:
+        found["labels"] = labels
         del found["regions_class_order"]
     return found
 
 
-def write(root: Path, name, configuration, *, regions=True, folds=(0,), mirrored=(0, 1, 2), changes=None):
+def write(root: Path, name, configuration, *, labels=None, folds=(0,), mirrored=(0, 1, 2), changes=None):
     """A model folder with random weights; returns it."""
     made = {**plans(), **(changes or {})}
-    dataset = dataset_json(regions=regions)
+    dataset = dataset_json(labels)
     dataset = whole_tumor_only(dataset) if "ROI" in name else dataset
     folder = root / made["dataset_name"] / f"{name}__nnUNetPlans__{configuration}"
     folder.mkdir(parents=True)
@@ -50,10 +53,12 @@ def write(root: Path, name, configuration, *, regions=True, folds=(0,), mirrored
     (folder / "dataset.json").write_text(json.dumps(dataset))
     manager = PlansManager(made)
     heads = manager.get_label_manager(dataset).num_segmentation_heads
-    for fold in folds:
-        torch.manual_seed(fold)
+    for seed, fold in enumerate(folds):
+        torch.manual_seed(seed)
         build = network_builder(name)
-        network = build(manager.get_configuration(configuration), len(workspace.FOUR), heads, deep_supervision=False)
+        planned = manager.get_configuration(configuration)
+        channels = determine_num_input_channels(manager, planned, dataset)
+        network = build(planned, channels, heads, deep_supervision=False)
         for p in network.parameters():  # initial weights give logits near zero
             torch.nn.init.normal_(p, std=0.3)
         (folder / f"fold_{fold}").mkdir()

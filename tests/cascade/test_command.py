@@ -129,6 +129,7 @@ def nib_brain(images, name):
 def test_boxes_are_told_in_the_image(images):
     assert call(images, "--margin_mm", "0") == 0
     report = reports(images.parent / "out")["a"]
+    assert report["components"]
     brain = np.nonzero(nib_brain(images, "a"))
     for component in report["components"]:
         for inner, outer, n in zip(component["box"], component["image_box"], brain, strict=True):
@@ -161,11 +162,45 @@ def test_parts_share_the_cases(images):
 @pytest.mark.parametrize("merge", ["max", "gaussian"])
 def test_labels_in_place_of_regions(tmp_path, merge, monkeypatch):
     monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
-    models.write(tmp_path / "results", models.SEGMENTATION, "3d_fullres", regions=False)
-    models.write(tmp_path / "results", models.DETECTOR, "3d_roi", regions=False)
+    models.write(tmp_path / "results", models.SEGMENTATION, "3d_fullres", labels=models.LABELS)
+    models.write(tmp_path / "results", models.DETECTOR, "3d_roi", labels=models.LABELS)
     models.write_case(tmp_path / "in", "a")
     assert call(tmp_path / "in", "--merge", merge) == 0
-    assert set(np.unique(segmentation(tmp_path / "out"))) <= {0, 1, 2}
+    found = set(np.unique(segmentation(tmp_path / "out")))
+    assert {0} < found <= {0, 1, 2}
+
+
+def test_the_previous_stage_of_nnunets_own_cascade(tmp_path, images, capsys, monkeypatch):
+    """With a ROI that fills the volume and nnU-Net's weights the files are those of nnUNetv2_predict."""
+    planned = models.plans()
+    planned["configurations"] |= {
+        "3d_lowres": {"inherits_from": "3d_fullres", "next_stage": "3d_cascade_fullres"},
+        "3d_cascade_fullres": {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"},
+    }
+    name = "3d_cascade_fullres"
+    segmentation_model = models.write(tmp_path / "two", models.SEGMENTATION, name, changes=planned)
+    models.write(tmp_path / "two", models.DETECTOR, "3d_roi", changes=planned)
+    monkeypatch.setenv("nnUNet_results", str(tmp_path / "two"))
+    assert call(images, **{"-c": name}) == 2
+    assert "give -prev_stage_predictions FOLDER" in capsys.readouterr().err
+    previous = tmp_path / "previous"
+    previous.mkdir()
+    for case in "ab":
+        image = nib.load(images / f"{case}_0000.nii.gz")
+        labels = np.random.default_rng(1).integers(0, 4, image.shape).astype(np.uint8)
+        nib.save(nib.Nifti1Image(labels, image.affine), previous / f"{case}.nii.gz")
+    stock = nnUNetPredictor(device=models.CPU, use_mirroring=False, allow_tqdm=False)
+    stock.initialize_from_trained_model_folder(str(segmentation_model), (0,))
+    expected = tmp_path / "expected"
+    expected.mkdir()
+    stock.predict_from_files_sequential(str(images), str(expected), folder_with_segs_from_prev_stage=str(previous))
+    options = ["-prev_stage_predictions", str(previous), "--merge", "gaussian", "--margin_mm", "99"]
+    assert call(images, *options, "--roi_threshold", "0", "--min_component_ml", "0", **{"-c": name}) == 0
+    for case in "ab":
+        np.testing.assert_array_equal(segmentation(images.parent / "out", case), segmentation(expected, case))
+    (previous / "b.nii.gz").unlink()
+    assert call(images, *options, **{"-c": name}) == 2
+    assert "previous stage" in capsys.readouterr().err
 
 
 def test_stock_trainers_segment_too(tmp_path, folders, monkeypatch, images):
@@ -201,7 +236,9 @@ def test_stock_trainers_segment_too(tmp_path, folders, monkeypatch, images):
         (["-part_id", "1"], {}, "counts from 0"),
         (["-npp", "-1"], {}, "must not be negative"),
         (["--roi_threshold", "2"], {}, "probability"),
-        (["-f", "first"], {}, "'first'"),
+        (["-f", "first"], {}, "a fold is a number or 'all', not 'first'"),
+        (["-num_parts", "0"], {}, "-num_parts must be at least 1"),
+        (["-prev_stage_predictions", "somewhere"], {}, "reads no previous stage"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(images, capsys, options, changes, said):
@@ -229,6 +266,35 @@ def test_a_case_without_a_modality(images, capsys):
     assert call(images) == 2
     assert "b_0000.nii.gz has 3 channels; expected are 4" in capsys.readouterr().err
     assert not list(Path(images.parent / "out").glob("*.nii.gz"))
+
+
+def test_modalities_that_do_not_fit_together(images, capsys):
+    image = nib.load(images / "b_0002.nii.gz")
+    nib.save(image.slicer[:-1], images / "b_0002.nii.gz")
+    assert call(images) == 2
+    assert "they differ in shape, spacing or orientation" in capsys.readouterr().err
+
+
+def test_an_output_that_is_a_file(images, capsys):
+    (images.parent / "out").write_text("mine")
+    assert call(images) == 2
+    assert "-o names a folder" in capsys.readouterr().err
+    assert (images.parent / "out").read_text() == "mine"
+
+
+def test_parts_may_end_at_the_same_time(tmp_path):
+    """Both write the summary of all cases that are there."""
+    from nnunet_ext.cascade import report
+
+    facts = {key: 1 for key in report.SUMMED}
+    for name in "ab":
+        record = {"case": name, "fallback": "", "components": [], "seconds": {"export": 1.0}, **facts}
+        report._write(tmp_path / "cascade" / f"{name}.json", record)
+    again = f"for _ in range(100): summarise(Path({str(tmp_path)!r}))"
+    code = f"from nnunet_ext.cascade.report import summarise, Path\n{again}"
+    parts = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
+    assert [part.wait() for part in parts] == [0, 0]
+    assert reports(tmp_path)["summary"]["seconds"] == {"export": 2.0}
 
 
 def test_a_file_that_is_no_image(images, capsys):

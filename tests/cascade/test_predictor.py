@@ -2,6 +2,7 @@
 
 import json
 import logging
+import weakref
 
 import numpy as np
 import pytest
@@ -143,9 +144,9 @@ def test_what_is_dropped_is_said(folders, caplog):
     made = predictor(*folders, roi=mask(SHAPE, TUMOR, FAR), max_components=1)
     with caplog.at_level(logging.WARNING):
         made.predict_logits_from_preprocessed_data(volume(SHAPE))
-    assert "0.192 ml gets no crop: beyond max_components" in caplog.text
+    assert "A case: 1 components, together 0.192 ml, get no crop: beyond max_components" in caplog.text
     kept, dropped = made.reports[0].facts["components"]
-    assert (kept["crops"], dropped["dropped"]) == ([0, 1, 2][: len(kept["crops"])], "beyond max_components")
+    assert (kept["crops"], dropped["dropped"]) == ([0], "beyond max_components")
 
 
 def test_a_network_that_finds_nothing_gives_an_empty_mask(folders):
@@ -171,8 +172,9 @@ def test_a_crop_larger_than_the_volume_is_padded(folders):
 
 @pytest.mark.parametrize("regions", [True, False], ids=["regions", "labels"])
 def test_probabilities_outside_for_regions_and_labels(tmp_path, regions):
-    segmentation = models.write(tmp_path, models.SEGMENTATION, "3d_fullres", regions=regions)
-    detector = models.write(tmp_path, models.DETECTOR, "3d_roi", regions=regions)
+    labels = None if regions else models.LABELS
+    segmentation = models.write(tmp_path, models.SEGMENTATION, "3d_fullres", labels=labels)
+    detector = models.write(tmp_path, models.DETECTOR, "3d_roi", labels=labels)
     made = predictor(segmentation, detector, roi=mask(SHAPE, TUMOR))
     logits = made.predict_logits_from_preprocessed_data(volume(SHAPE)).float()
     probabilities = made.label_manager.apply_inference_nonlin(logits)[:, 0, 0, 0]
@@ -183,6 +185,8 @@ def test_probabilities_outside_for_regions_and_labels(tmp_path, regions):
 def test_models_are_read_as_nnunet_reads_them(folders):
     ours, theirs = predictor(*folders, folds=(0, 1)), plain(folders[0], folds=(0, 1))
     assert str(ours.network) == str(theirs.network)
+    for key, value in theirs.network.state_dict().items():
+        assert torch.equal(ours.network.state_dict()[key], value)
     for one, other in zip(ours.list_of_parameters, theirs.list_of_parameters, strict=True):
         assert all(torch.equal(one[key], other[key]) for key in other)
     for name in ("dataset_json", "trainer_name", "allowed_mirroring_axes"):
@@ -209,64 +213,83 @@ def test_the_detector_sees_the_volume_as_its_own_preprocessing_would(folders):
     torch.testing.assert_close(found.float(), expected, rtol=2e-3, atol=2e-3)
 
 
-def refusal(segmentation, detector, **options):
-    with pytest.raises(ValueError, match=r"\.") as refused:
-        predictor(segmentation, detector, **options)
-    return str(refused.value)
+def test_max_with_mirroring_and_folds(folders):
+    """The mean over the folds of each fold's maximum, each pass the mean over the mirrored forms."""
+    shape = (20, 16, 16)
+    made = predictor(*folders, roi=np.ones(shape, bool), mirroring=True, folds=(0, 1))
+    found = made.predict_logits_from_preprocessed_data(volume(shape))
+    stock = plain(folders[0], mirroring=True, folds=(0, 1))
+    expected = torch.zeros(3, *shape)
+    for weights in stock.list_of_parameters:
+        stock.network.load_state_dict(weights)
+        tiles = [stock._internal_maybe_mirror_and_predict(volume(shape)[None, :, a : a + 16])[0] for a in (0, 4)]
+        expected[:, :4] += tiles[0][:, :4]
+        expected[:, 4:16] += torch.maximum(tiles[0][:, 4:], tiles[1][:, :12])
+        expected[:, 16:] += tiles[1][:, 12:]
+    torch.testing.assert_close(found.float(), expected / 2, rtol=5e-3, atol=5e-3)
+    assert made.reports[0].facts["network_passes"] == 2 * 8 * 2
 
 
-def test_a_detector_of_another_dataset(folders, tmp_path):
-    other = models.write(tmp_path, models.DETECTOR, "3d_roi", changes={"dataset_name": "Dataset502_Other"})
-    assert "train a detector on Dataset999_Tiny" in refusal(folders[0], other)
+def test_infinite_logits_are_refused_by_both_merges(folders):
+    for merge in ("max", "gaussian"):
+        made = predictor(*folders, roi=mask(SHAPE, TUMOR), merge=merge)
+        for weights in made.list_of_parameters:
+            weights.update({k: v * 1e7 for k, v in weights.items() if "seg_layers" in k})
+        with pytest.raises(RuntimeError, match=r"inf|beyond half precision"):
+            made.predict_logits_from_preprocessed_data(volume(SHAPE))
 
 
-def test_a_detector_of_other_plans(folders, tmp_path):
-    changes = {"transpose_forward": [1, 0, 2], "transpose_backward": [1, 0, 2]}
-    other = models.write(tmp_path, models.DETECTOR, "3d_roi", changes=changes)
-    assert "differ in transpose_forward" in refusal(folders[0], other)
-
-
-def test_missing_folds_and_models(folders, tmp_path):
-    assert "for fold 3; those with it: 0 1" in refusal(*folders, folds=(0, 3))
-    assert "nothing is trained there" in refusal(tmp_path / "Nobody__nnUNetPlans__3d_fullres", folders[1])
-    assert models.DETECTOR in refusal(folders[0].parent / "Nobody__nnUNetPlans__3d_fullres", folders[1])
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    assert "has no dataset.json" in refusal(empty, folders[1])
-
-
-def test_an_impossible_crop(folders):
-    assert "--crop_size 20 16 24" in refusal(*folders, crop_size=(18, 16, 23))
-
-
-def test_a_family_of_one_input_size(folders, monkeypatch):
-    from dataclasses import replace
-
-    from nnunet_ext.cascade import checks
-
-    parsed = checks.parse(models.SEGMENTATION)
-    fixed = replace(parsed, spec=replace(parsed.spec, input_size=(16, 16, 16)))
-    monkeypatch.setattr(checks, "parse", lambda name: fixed)
-    assert "reads images of 16x16x16 voxels only" in refusal(*folders, crop_size=(32, 32, 32))
-
-
-def test_a_segmentation_model_without_coordinates_is_allowed_and_said(tmp_path, folders, caplog):
-    segmentation = models.write(tmp_path, models.PLAIN, "3d_fullres")
-    with caplog.at_level(logging.WARNING):
-        made = predictor(segmentation, folders[1], roi=mask(SHAPE, TUMOR))
-    assert "reads no coordinates" in caplog.text
-    logits = made.predict_logits_from_preprocessed_data(volume(SHAPE, coordinates=False))
-    assert logits.shape == (3, *SHAPE)
-
-
-def test_a_wrong_number_of_channels(folders):
+def test_what_failed_leaves_nothing_in_the_memory_or_in_the_next_report(folders, monkeypatch):
+    """nnU-Net tries again on the CPU while it handles the error, so the first attempt's arrays must be gone by then."""
     made = predictor(*folders, roi=mask(SHAPE, TUMOR))
-    with pytest.raises(ValueError, match="3 channels; expected are 4, in this order: T1, T1ce, T2, FLAIR"):
-        made.predict_logits_from_preprocessed_data(volume(SHAPE)[1:])
-    with pytest.raises(ValueError, match="5 channels; expected are 4"):
-        made.predict_single_npy_array(np.ones((5, *SHAPE), np.float32), {"spacing": [1, 1, 1]})
-    with pytest.raises(ValueError, match="2 channels; expected are 4"):
-        made.predict_from_list_of_npy_arrays([np.ones((2, *SHAPE), np.float32)], None, [{"spacing": [1, 1, 1]}], None)
+    arrays, full = [], torch.full
+
+    def watched(*size, **options):
+        arrays.append(weakref.ref(made_array := full(*size, **options)))
+        return made_array
+
+    def fails(tile):
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr(torch, "full", watched)
+    monkeypatch.setattr(made, "_internal_maybe_mirror_and_predict", fails)
+    try:
+        made.predict_logits_from_preprocessed_data(volume(SHAPE))
+    except RuntimeError:
+        assert arrays[0]() is None
+    monkeypatch.undo()
+    made.roi = np.zeros(SHAPE, bool)
+    made.predict_logits_from_preprocessed_data(volume(SHAPE))
+    assert made.reports[-1].facts["crops"] == 0
+    assert made.reports[-1].facts["fallback"]
+
+
+def test_a_detector_of_labels_in_place_of_regions(tmp_path):
+    """One label alone: a softmax over background and tumour."""
+    segmentation = models.write(tmp_path, models.SEGMENTATION, "3d_fullres", labels=models.ONE_LABEL)
+    detector = models.write(tmp_path, models.DETECTOR, "3d_roi", labels=models.ONE_LABEL)
+    made = predictor(segmentation, detector)
+    assert not made.detector.label_manager.has_regions
+    found = made.tumor_probability(volume(SHAPE))
+    assert found.shape == SHAPE
+    assert 0 <= found.min() < found.max() <= 1
+
+
+def test_boxes_in_a_transposed_image_of_another_spacing(folders):
+    """By hand: axes (z, y, x) of the volume are (x, z, y) of the image; two image voxels a voxel along the first."""
+    made = predictor(*folders, roi=mask(SHAPE, TUMOR))
+    made.predict_logits_from_preprocessed_data(volume(SHAPE))
+    report = made.reports[0]
+    report.order = (1, 2, 0)
+    cropped = (80, 36, 44)
+    report.locate(
+        {
+            "shape_after_cropping_and_before_resampling": cropped,
+            "shape_before_cropping": (100, 50, 60),
+            "bbox_used_for_cropping": [[7, 87], [3, 39], [1, 45]],
+        }
+    )
+    assert report.facts["components"][0]["image_box"] == [[15, 23], [6, 10], [27, 39]]
 
 
 def test_arrays_in_segmentations_out(folders, tmp_path):
@@ -278,6 +301,10 @@ def test_arrays_in_segmentations_out(folders, tmp_path):
     np.testing.assert_array_equal(one, many)
     assert one.shape == image.shape[1:]
     assert len(made.reports) == 2
+    stuff = {"spacing": (1.0, 1.0, 1.0), "origin": (0.0, 0.0, 0.0), "direction": tuple(np.eye(3).ravel())}
+    properties = {"spacing": [1.0, 1.0, 1.0], "sitk_stuff": stuff}
+    made.predict_single_npy_array(image, properties, output_file_truncated=str(tmp_path / "one"))
+    assert json.loads((tmp_path / "cascade" / "one.json").read_text())["case"] == "one"
 
 
 def test_threads_or_not_the_files_are_the_same(folders, tmp_path):
