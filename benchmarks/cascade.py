@@ -65,11 +65,22 @@ def command(args: argparse.Namespace) -> int:
     found["quality"] = quality.compare(args, cases, args.labels) if args.quality else []
     if args.picture:
         _draw(args, cases)
+    if args.anonymous:
+        found = anonymous(found)
     text = markdown(found)
     print(text)
     (folder / NAMES[0]).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     (folder / NAMES[1]).write_text(text, encoding="utf-8")
     return 0
+
+
+def anonymous(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with numbers in place of the names of cases, in their order."""
+    text = json.dumps(found)
+    for number, name in enumerate(found["cases"], 1):
+        text = text.replace(f'"{name}"', f'"case {number}"')
+    renamed: dict[str, Any] = json.loads(text)
+    return renamed
 
 
 def markdown(found: Mapping[str, Any]) -> str:
@@ -176,6 +187,7 @@ def main() -> int:
     add("--plain-command", action="store_true", help="time nnUNetv2_predict with your network as well")
     add("--quality", type=int, metavar="N", help="Dice of so many cases (default: all; 0: none)")
     add("--mirrored", type=int, default=1, metavar="N", help="so many of them with mirroring too (default: 1)")
+    add("--anonymous", action="store_true", help="number the cases, for results that are shown to others")
     add("--picture", type=Path, metavar="FILE", help="PNG of one slice of the first case")
     add("-device", default="cpu", choices=("cpu", "cuda"))
     add("--out", type=Path, default=ROOT / "benchmarks" / "results", metavar="DIR")

@@ -139,6 +139,15 @@ def test_memory_of_a_tree_of_processes():
     assert tree_memory(child.pid) == 0
 
 
+def test_names_of_patients_can_be_left_out():
+    found = benchmark.anonymous({"cases": ["b", "a"], "quality": [{"case": "a", "way": "cascade"}], "ratios": {"b": 1}})
+    assert found == {
+        "cases": ["case 1", "case 2"],
+        "quality": [{"case": "case 2", "way": "cascade"}],
+        "ratios": {"case 1": 1},
+    }
+
+
 def test_folders_without_a_common_case(tmp_path):
     with pytest.raises(ValueError, match="no case in common"):
         benchmark.cases_of(tmp_path, tmp_path, None)
