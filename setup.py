@@ -21,6 +21,7 @@ REQUIREMENTS = [
     "packaging",
     "scipy",
     "tqdm",
+    "adjustText",
     "matplotlib",
     "isal",
 ]

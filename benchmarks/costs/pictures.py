@@ -1,13 +1,14 @@
 """Pictures of costs: PAM by stage as stacked bars, PAM against multiply-accumulates and parameters as scatters."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from itertools import accumulate
-from math import log10
 from pathlib import Path
 
 import matplotlib as mpl
+from adjustText import adjust_text
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -24,7 +25,7 @@ SHADES = {
     "decoder": "Oranges_r",
 }
 LEVELS = 6
-CELLS = 18  # labels per decade that do not cover each other
+SECONDS = 2  # for labels to make room
 SINGLE = {
     "patch embedding": "#40b0c0",
     "transformer": "#205060",
@@ -62,8 +63,11 @@ def stage_bars(rows: Sequence[Row], path: Path) -> None:
 
 
 def scatters(rows: Sequence[Row], path: Path) -> None:
-    """PAM against GMACs and against parameters; a number for each network, a marker for each size."""
-    rows = [row for row in rows if row.cost is not None and row.pam_train]
+    """PAM against GMACs and against parameters; a number for each network, a marker for each size.
+
+    Only the networks with the most frequent input are drawn: what others need for another input compares with nothing.
+    """
+    rows = _comparable([row for row in rows if row.cost is not None and row.pam_train])
     names = list(dict.fromkeys(row.model.name for row in rows))
     figure = Figure(figsize=(15, max(6.5, 0.19 * len(names) + 2)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
@@ -83,25 +87,29 @@ def scatters(rows: Sequence[Row], path: Path) -> None:
     figure.savefig(path, dpi=130)
 
 
+def _comparable(rows: Sequence[Row]) -> list[Row]:
+    shapes = Counter(row.model.input_shape for row in rows)
+    return [row for row in rows if row.model.input_shape == shapes.most_common(1)[0][0]]
+
+
 def _points(axes: Axes, points: Sequence[tuple[float, Row]], names: Sequence[str]) -> None:
-    """A marker for each row; those that would cover each other share one label."""
-    labels: dict[tuple[int, int], list[tuple[float, float, int]]] = {}
+    """A marker and a number for each row; numbers make room for each other."""
+    texts = []
     for value, row in points:
         assert row.pam_train is not None
         number, height = names.index(row.model.name), row.pam_train / MIB
         marker = SIZE_MARKERS.get(row.model.size, "o")
         axes.scatter(value, height, marker=marker, color=mpl.colormaps["tab20"](number % 20), s=34, alpha=0.8)
-        cell = round(CELLS * log10(value)), round(CELLS * log10(height))
-        labels.setdefault(cell, []).append((value, height, number + 1))
-    for near in labels.values():
-        text = ", ".join(str(number) for *_, number in sorted(near, key=lambda point: point[2]))
-        axes.annotate(text, max(near)[:2], xytext=(4, 3), textcoords="offset points", fontsize=8)
+        texts.append(axes.text(value, height, str(number + 1), fontsize=8))
     axes.set(xscale="log", yscale="log")
     axes.grid(visible=True, which="both", alpha=0.25)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:,g}"))
         axis.set_minor_formatter(mpl.ticker.NullFormatter())
+    if texts:
+        line = {"arrowstyle": "-", "color": "grey", "linewidth": 0.5}
+        adjust_text(texts, ax=axes, time_lim=SECONDS, arrowprops=line)
 
 
 def _grouped(row: Row) -> dict[str, int]:

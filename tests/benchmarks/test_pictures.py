@@ -38,6 +38,12 @@ def test_every_stage_has_a_colour_of_its_group(name):
     assert len(sorted(groups, key=pictures._order)) == len(groups)
 
 
+def test_points_are_of_one_input():
+    rows = rows_of("mobile_unetr", "unet3d_xs", "unet3d_s", "roi_unet3d_tiny")
+    assert [row.model.name for row in pictures._comparable(rows)] == ["unet3d", "unet3d"]
+    assert pictures._comparable([]) == []
+
+
 @pytest.mark.parametrize("failed", [False, True])
 def test_pictures_of_all_rows_or_of_none(tmp_path, failed):
     rows = rows_of("unet3d_xs", "swin_unetr_xs", patch=(32, 32, 32))
