@@ -15,7 +15,7 @@ from benchmarks.roi import commands, picture, quality
 from nnunet_ext.discovery import hook_folder
 from tests.cascade import models
 
-SHAPE = (22, 20, 18)
+SHAPE = (18, 18, 18)
 
 
 @pytest.fixture
