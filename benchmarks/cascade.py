@@ -59,10 +59,10 @@ def command(args: argparse.Namespace) -> int:
     cases = cases_of(args.images, args.labels, args.cases)
     found: dict[str, Any] = {"environment": report.environment(), "command": _command(), "cases": list(cases)}
     with tempfile.TemporaryDirectory() as scratch:
-        found["commands"] = commands.run_each(args, cases, Path(scratch)) if args.single or args.together else []
+        found["commands"] = commands.run_each(args, cases, Path(scratch)) if args.single != 0 or args.together else []
     found["ratios"] = commands.ratios(found["commands"]) if found["commands"] else {}
     found["recall"] = quality.recall(args, cases, args.labels)
-    found["quality"] = quality.compare(args, cases, args.labels) if args.quality else []
+    found["quality"] = quality.compare(args, cases, args.labels) if args.quality != 0 else []
     if args.picture:
         _draw(args, cases)
     if args.anonymous:
