@@ -125,6 +125,9 @@ def overfit(spec: NetworkSpec) -> Learned:
         deep_supervision=True,
     )
     network.apply(network.initialize)  # type: ignore[arg-type]  # static, as nnU-Net expects it
+    if dims == 3:  # the same numbers; torch's convolutions of few channels are faster so on a CPU
+        network.to(memory_format=torch.channels_last_3d)
+        images = images.contiguous(memory_format=torch.channels_last_3d)
     optimiser, schedule = Recipe.of(spec, epochs=STEPS).optimiser_for(network.parameters())
     wanted, loss = targets(regions, plan), loss_for(STAGES - 1)
     with torch.no_grad():
