@@ -19,7 +19,6 @@ Writes cascade.json and cascade.md. Exit codes: 0 done, 2 bad input.
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -53,8 +52,6 @@ def cases_of(images: Path, labels: Path, count: int | None) -> dict[str, list[Pa
 
 def command(args: argparse.Namespace) -> int:
     """Runs the parts, prints and writes the tables."""
-    if not os.environ.get("nnUNet_results"):
-        raise ValueError("nnUNet_results is not set; `nnunet_ext env` tells how to set it.")
     folder = writable(args.out, NAMES)
     cases = cases_of(args.images, args.labels, args.cases)
     found: dict[str, Any] = {"environment": report.environment(), "command": _command(), "cases": list(cases)}

@@ -21,6 +21,10 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # a script's own package is not on the path
+
+from benchmarks.overlay import patches, show_labels  # noqa: E402 - needs the path above
+
 DATASET = 501
 CONFIGURATION = "3d_fullres"
 PLANS = "nnUNetPlans_cpu"
@@ -119,8 +123,6 @@ def draw(images: Path, truth: Path, prediction: Path, out: Path) -> None:
 
     mpl.use("agg")
     import matplotlib.pyplot as plt
-    from matplotlib.colors import ListedColormap
-    from matplotlib.patches import Patch
 
     def read(path: Path) -> np.ndarray:
         return np.asarray(nib.load(path).dataobj)
@@ -132,7 +134,6 @@ def draw(images: Path, truth: Path, prediction: Path, out: Path) -> None:
     stem = case.name.removesuffix(ending)
     flair, t1ce = (read(images / f"{stem}_{c:04d}{ending}")[..., z].T for c in (3, 1))
     masks = [labels[case][..., z].T, read(prediction / case.name)[..., z].T]
-    names = {"necrosis": "#e45756", "oedema": "#54a24b", "enhancing": "#f2cf5b"}
     figure, axes = plt.subplots(1, 4, figsize=(12, 3.6), layout="constrained")
     pictures = [
         (flair, None, "FLAIR"),
@@ -143,11 +144,10 @@ def draw(images: Path, truth: Path, prediction: Path, out: Path) -> None:
     for axis, (image, mask, title) in zip(axes, pictures, strict=True):
         axis.imshow(image, cmap="gray", origin="lower")
         if mask is not None:
-            shown = np.ma.masked_equal(mask, 0)
-            axis.imshow(shown, cmap=ListedColormap(list(names.values())), vmin=1, vmax=3, alpha=0.6, origin="lower")
+            show_labels(axis, mask)
         axis.set_title(title)
         axis.set_axis_off()
-    figure.legend(handles=[Patch(color=c, label=n) for n, c in names.items()], loc="outside lower center", ncols=3)
+    figure.legend(handles=patches(), loc="outside lower center", ncols=3)
     figure.suptitle(f"{stem}, held out, axial slice {z}")
     figure.savefig(out, dpi=100)
 

@@ -14,6 +14,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from tqdm import tqdm
 
 from benchmarks.processes import measure, proportional
+from nnunet_ext.commands.preprocessed import results_folder
 from nnunet_ext.profiling.cost import MIB
 
 STOCK, PLAIN, CASCADE = "stock network", "our network, sliding window", "our network, cascade"
@@ -46,9 +47,7 @@ def stock_results(args: Namespace, folder: Path) -> Path:
 
 def model_folder(args: Namespace) -> Path:
     """That of the segmentation network."""
-    number = f"Dataset{int(args.d):03d}_*" if args.d.isdecimal() else args.d
-    (dataset,) = Path(os.environ["nnUNet_results"]).glob(number)
-    return dataset / f"{args.tr}__{args.p}__{args.c}"
+    return results_folder(args.d) / f"{args.tr}__{args.p}__{args.c}"
 
 
 def ways(args: Namespace, stock: Path) -> dict[str, tuple[list[str], Mapping[str, str]]]:

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.overlay import patches, show_labels
 from nnunet_ext.cascade.predictor import nnUNetCascadePredictor
 
-LABELS = {"necrosis": "#e45756", "oedema": "#54a24b", "enhancing": "#f2cf5b"}
 ROI, CROP, BOX = "#4c78a8", "#ffffff", "#72b7b2"
 FLAIR = 3
 
@@ -43,7 +43,7 @@ def draw(name: str, data: torch.Tensor, truth: NDArray[Any], predictor: nnUNetCa
         axis.set_title(title)
         axis.set_axis_off()
         if mask is not None:
-            _show_labels(axis, mask[z])
+            show_labels(axis, mask[z])
     axes[0].contourf(roi[z], levels=[0.5, 1.5], colors=[ROI], alpha=0.5)
     for component in facts["components"]:
         _show_box(axes[0], component["box"], z, BOX, ":")
@@ -54,13 +54,6 @@ def draw(name: str, data: torch.Tensor, truth: NDArray[Any], predictor: nnUNetCa
     fewer = facts["voxels_sliding_window"] / facts["voxels_computed"]
     figure.suptitle(f"{name}, axial slice {z}: {facts['crops']} crops, {fewer:.1f} times fewer voxels", fontsize=10)
     figure.savefig(path, dpi=100)
-
-
-def _show_labels(axis: Any, mask: NDArray[Any]) -> None:
-    from matplotlib.colors import ListedColormap
-
-    colours = ListedColormap(list(LABELS.values()))
-    axis.imshow(np.ma.masked_equal(mask, 0), cmap=colours, vmin=1, vmax=3, alpha=0.6, origin="lower")
 
 
 def _show_box(axis: Any, box: Sequence[Sequence[int]], z: int, colour: str, style: str) -> None:
@@ -77,5 +70,4 @@ def _legend(figure: Any) -> None:
     from matplotlib.patches import Patch
 
     lines = [Line2D([], [], color="#888888", label="crop"), Line2D([], [], color=BOX, linestyle=":", label="box")]
-    patches = [Patch(color=ROI, label="ROI"), *(Patch(color=c, label=n) for n, c in LABELS.items())]
-    figure.legend(handles=[*patches, *lines], loc="outside lower center", ncols=6)
+    figure.legend(handles=[Patch(color=ROI, label="ROI"), *patches(), *lines], loc="outside lower center", ncols=6)

@@ -41,16 +41,16 @@ def cascade(args: Namespace, kind: type[nnUNetCascadePredictor], *, mirroring: b
     """A predictor with both models."""
     made = kind(use_mirroring=mirroring, device=torch.device(args.device), allow_tqdm=False)
     folder = model_folder(args)
-    made.initialize_from_trained_model_folder(str(folder), [_fold(args.f)])
+    made.initialize_from_trained_model_folder(str(folder), [args.f])
     detector = folder.parent / f"{args.roi_tr}__{args.p}__{args.roi_c}"
-    made.initialize_detector_from_trained_model_folder(str(detector), [_fold(args.roi_f)])
+    made.initialize_detector_from_trained_model_folder(str(detector), [args.roi_f])
     return made
 
 
 def window(args: Namespace, *, mirroring: bool) -> nnUNetPredictor:
     """nnU-Net's predictor with the same network."""
     made = nnUNetPredictor(use_mirroring=mirroring, device=torch.device(args.device), allow_tqdm=False)
-    load_model(made, model_folder(args), [_fold(args.f)])
+    load_model(made, model_folder(args), [args.f])
     return made
 
 
@@ -174,7 +174,3 @@ def _pooled(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
         "fallbacks": total["fallbacks"],
         "fewer_voxels": total["window"] / total["computed"],
     }
-
-
-def _fold(text: str) -> int | str:
-    return text if text == "all" else int(text)

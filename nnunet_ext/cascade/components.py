@@ -86,7 +86,6 @@ def cover(
         padded: of the volume after it was padded, equally on both sides, to the crop's size.
         crop_size: voxels (z, y, x).
         step: nnU-Net's step size, in crops.
-
     """
     offset = tuple((p - n) // 2 for p, n in zip(padded, shape, strict=True))
     boxes: list[Box] = []

@@ -71,11 +71,6 @@ def to_image(box: Box, scale: Sequence[float], first: Sequence[int], order: Sequ
     return tuple(found[axis] for axis in order)
 
 
-def voxels(box: Box) -> int:
-    """How many voxels a box has."""
-    return int(np.prod([b.stop - b.start for b in box]))
-
-
 def as_lists(box: Box) -> list[list[int]]:
     """[[start, stop], ...] for JSON."""
     return [[int(b.start), int(b.stop)] for b in box]

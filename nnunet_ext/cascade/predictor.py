@@ -77,9 +77,7 @@ class nnUNetCascadePredictor(ThreadedPrediction, nnUNetPredictor):
         checkpoint_name: str = "checkpoint_final.pth",
     ) -> None:
         """Reads the segmentation network; arguments as nnU-Net's."""
-        folder = Path(model_training_output_dir)
-        load_model(self, folder, folds_of(folder, use_folds, checkpoint_name, "-tr, -p and -c"), checkpoint_name)
-        self._check()
+        self._read(self, model_training_output_dir, use_folds, checkpoint_name, "-tr, -p and -c")
 
     def initialize_detector_from_trained_model_folder(
         self,
@@ -88,9 +86,18 @@ class nnUNetCascadePredictor(ThreadedPrediction, nnUNetPredictor):
         checkpoint_name: str = "checkpoint_final.pth",
     ) -> None:
         """Reads the detector; arguments as nnU-Net's."""
-        folder = Path(model_training_output_dir)
-        folds = folds_of(folder, use_folds, checkpoint_name, "-roi_tr, -roi_p and -roi_c")
-        load_model(self.detector, folder, folds, checkpoint_name)
+        self._read(self.detector, model_training_output_dir, use_folds, checkpoint_name, "-roi_tr, -roi_p and -roi_c")
+
+    def _read(
+        self,
+        predictor: nnUNetPredictor,
+        model: str,
+        folds: Sequence[int | str] | str | None,
+        checkpoint: str,
+        flags: str,
+    ) -> None:
+        folder = Path(model)
+        load_model(predictor, folder, folds_of(folder, folds, checkpoint, flags), checkpoint)
         self._check()
 
     @property

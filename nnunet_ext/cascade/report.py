@@ -90,10 +90,10 @@ class CaseReport:
         cropped = properties["shape_after_cropping_and_before_resampling"]
         scale = [n / m for n, m in zip(cropped, self.shape, strict=True)]
         first = [int(low) for low, _ in properties["bbox_used_for_cropping"]]
+        shape = [properties["shape_before_cropping"][axis] for axis in self.order]
         for component in self.facts["components"]:
             box = tuple(slice(*ends) for ends in component["box"])
-            whole = dilate(to_image(box, scale, first, range(3)), (0, 0, 0), properties["shape_before_cropping"])
-            component["image_box"] = as_lists(tuple(whole[axis] for axis in self.order))
+            component["image_box"] = as_lists(dilate(to_image(box, scale, first, self.order), (0, 0, 0), shape))
 
     def tell(self, log: Logger, case: str = NO_CASE) -> None:
         """Says what a user must not miss of a case."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnunet_ext.cascade.settings import MERGES, CascadeSettings
+from nnunet_ext.commands.preprocessed import results_folder
 
 if TYPE_CHECKING:
     import torch
@@ -90,15 +91,12 @@ def run(args: argparse.Namespace) -> int:
     _import_predictor()
     from nnunet_ext.cascade.checks import check_previous_stage
 
-    results = _results()
-    dataset = _dataset(results, args.d)
+    models = results_folder(args.d)
     device = _device(args.device)
     predictor = _predictor(args, settings, device)
-    predictor.initialize_from_trained_model_folder(
-        str(results / dataset / f"{args.tr}__{args.p}__{args.c}"), args.f, args.chk
-    )
+    predictor.initialize_from_trained_model_folder(str(models / f"{args.tr}__{args.p}__{args.c}"), args.f, args.chk)
     predictor.initialize_detector_from_trained_model_folder(
-        str(results / dataset / f"{args.roi_tr}__{args.roi_p or args.p}__{args.roi_c}"), args.roi_f, args.roi_chk
+        str(models / f"{args.roi_tr}__{args.roi_p or args.p}__{args.roi_c}"), args.roi_f, args.roi_chk
     )
     _check_images(args.i, predictor.dataset_json["file_ending"])
     check_previous_stage(predictor, args.prev_stage_predictions)
@@ -181,20 +179,6 @@ def _check_images(folder: str, ending: str) -> None:
         raise ValueError(
             f"{folder} holds no image CASE_0000{ending}, which is how nnU-Net names a case's first channel."
         )
-
-
-def _results() -> Path:
-    results = os.environ.get("nnUNet_results")
-    if not results:
-        raise ValueError("nnUNet_results is not set; `nnunet_ext env` tells how to set it.")
-    return Path(results)
-
-
-def _dataset(results: Path, dataset: str) -> str:
-    found = sorted(p.name for p in results.glob(f"Dataset{int(dataset):03d}_*" if dataset.isdecimal() else dataset))
-    if len(found) != 1:
-        raise ValueError(f"{results} holds {len(found)} datasets {dataset}, not one; train models, or give its name.")
-    return found[0]
 
 
 def _device(name: str) -> "torch.device":

@@ -1,4 +1,4 @@
-"""Finding a dataset that nnU-Net has planned."""
+"""Finding a dataset in nnU-Net's folders, and what nnU-Net has planned for it."""
 
 import json
 import os
@@ -7,17 +7,32 @@ from typing import Any
 
 
 def dataset_folder(dataset: str) -> Path:
-    """The folder in nnUNet_preprocessed of a dataset that is named by its number or its name.
+    """The folder in nnUNet_preprocessed of a dataset; see :func:`find_dataset`."""
+    return find_dataset("nnUNet_preprocessed", dataset, "preprocess it")
+
+
+def results_folder(dataset: str) -> Path:
+    """The folder in nnUNet_results of a dataset; see :func:`find_dataset`."""
+    return find_dataset("nnUNet_results", dataset, "train models")
+
+
+def find_dataset(variable: str, dataset: str, remedy: str) -> Path:
+    """The folder of a dataset that is named by its number or its name.
+
+    Args:
+        variable: of the environment, which names the folder of all datasets.
+        dataset: number or name.
+        remedy: how a missing one comes to be there, for the message.
 
     Raises:
-        ValueError: nnUNet_preprocessed is not set, or there is not exactly one such dataset in it.
+        ValueError: the variable is not set, or there is not exactly one such dataset.
     """
-    root = os.environ.get("nnUNet_preprocessed")
+    root = os.environ.get(variable)
     if not root:
-        raise ValueError("nnUNet_preprocessed is not set; `nnunet_ext env` tells how to set it.")
+        raise ValueError(f"{variable} is not set; `nnunet_ext env` tells how to set it.")
     found = sorted(Path(root).glob(f"Dataset{int(dataset):03d}_*" if dataset.isdecimal() else dataset))
     if len(found) != 1:
-        raise ValueError(f"{root} holds {len(found)} datasets {dataset}, not one; preprocess it, or give its name.")
+        raise ValueError(f"{root} holds {len(found)} datasets {dataset}, not one; {remedy}, or give its name.")
     return found[0]
 
 

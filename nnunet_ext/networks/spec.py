@@ -6,7 +6,7 @@ from typing import Any
 
 SIZES = ("XS", "S", "M", "L")
 DEFAULT_SIZE = "S"
-COORDINATES = 3
+COORDINATES = 3  # channels that coordinates add, in 2D as well
 MODALITIES = ("t1", "t1ce", "t2", "flair")
 
 

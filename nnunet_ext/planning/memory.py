@@ -7,11 +7,10 @@ from typing import Any
 import torch
 
 from nnunet_ext.networks import registry
-from nnunet_ext.networks.spec import NetworkSpec
+from nnunet_ext.networks.spec import COORDINATES, NetworkSpec
 from nnunet_ext.profiling.predict import follow_training, memory
 
 PRECISION = "amp"  # what nnU-Net trains with on CUDA
-COORDINATES = 3  # channels that coordinates add, in 2D as well
 # fields of a recipe that change no tensor, or none to speak of
 NEUTRAL = {"initial_lr", "weight_decay", "schedule", "warmup_epochs", "epochs", "iterations", "augmentation", "seed"}
 PREDICTED = {"optimiser", "coordinates"}

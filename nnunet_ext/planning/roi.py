@@ -18,7 +18,7 @@ MIN_EDGE = 4  # nnU-Net's smallest edge of a feature map
 MAX_CHANNELS = 320  # nnU-Net's in 3D
 # nnU-Net's resampling by torch: its splines take seconds a case, more than the detector itself
 RESAMPLING = "resample_torch_fornnunet"
-PER_STAGE = ("features_per_stage", "n_conv_per_stage", "n_blocks_per_stage")
+DEPTHS = ("n_conv_per_stage", "n_blocks_per_stage", "n_conv_per_stage_decoder")
 
 
 def with_cascade(
@@ -89,13 +89,12 @@ def _architecture(base: Mapping[str, Any], strides: Sequence[Any], kernels: Sequ
     found, stages = deepcopy(dict(base)), len(strides)
     kwargs = found["arch_kwargs"]
     kwargs |= {"n_stages": stages, "strides": strides, "kernel_sizes": kernels}
-    for key in PER_STAGE:
-        if key in kwargs:
-            kwargs[key] = [kwargs[key][min(i, len(kwargs[key]) - 1)] for i in range(stages)]
+    for key in DEPTHS:
+        if depths := kwargs.get(key):
+            count = stages - key.endswith("decoder")  # it has no lowest stage
+            kwargs[key] = [depths[min(i, len(depths) - 1)] for i in range(count)]
     first = kwargs["features_per_stage"][0]
     kwargs["features_per_stage"] = [min(first * 2**i, MAX_CHANNELS) for i in range(stages)]
-    decoder = kwargs["n_conv_per_stage_decoder"]
-    kwargs["n_conv_per_stage_decoder"] = [decoder[min(i, len(decoder) - 1)] for i in range(stages - 1)]
     return found
 
 
