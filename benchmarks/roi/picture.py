@@ -52,7 +52,7 @@ def draw(name: str, data: torch.Tensor, truth: NDArray[Any], predictor: nnUNetCa
             _show_box(axis, box, z, CROP, "-")
     _legend(figure)
     fewer = facts["voxels_sliding_window"] / facts["voxels_computed"]
-    figure.suptitle(f"{name}, axial slice {z}: {facts['crops']} crops, {fewer:.1f} times fewer voxels", fontsize=10)
+    figure.suptitle(f"{name}, axial slice {z}; crops: {facts['crops']}; {fewer:.1f} times fewer voxels", fontsize=10)
     figure.savefig(path, dpi=100)
 
 
