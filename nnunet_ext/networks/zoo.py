@@ -50,7 +50,7 @@ MOBILEVIT_V3 = tuple(
 # makes them forget the tumour or diverge
 TRANSFORMER_RECIPE = {
     "optimiser": "AdamW",
-    "initial_lr": 1e-3,
+    "initial_lr": 2e-3,
     "weight_decay": 1e-5,
     "schedule": "cosine",
     "warmup_epochs": 50,
