@@ -1,14 +1,16 @@
 r"""The cascade against nnU-Net's sliding window: time, memory, voxels through the network, Dice, recall.
 
     python benchmarks/cascade.py --images FOLDER --labels FOLDER -d 501 -p PLANS -tr TRAINER -f FOLD \
-        -roi_tr DETECTOR -roi_f FOLD [--cases N] [--single N] [--quality N] [--mirrored N] [--picture FILE] [--out DIR]
+        -roi_tr DETECTOR -roi_f FOLD [--cases N] [--single N] [--quality N] [--mirrored N] [--plain-command] \
+        [--picture FILE] [--out DIR]
 
 Three parts in one run, on the same cases:
 
 * commands, from NIfTI to NIfTI in cold processes with the files in the page cache, without mirroring: nnU-Net's
   nnUNetv2_predict with its own network on its own plan (untrained: weights do not change the cost), and
   nnUNetv2_predict_cascade with yours; each case by itself (``--single``), then all in one call (``--together``).
-  Memory is the largest sum of the proportional set sizes (PSS) of all processes, in runs of its own;
+  With ``--plain-command`` nnUNetv2_predict with your network as well, and for ``--mirrored`` of the single cases both
+  with mirroring. Memory is the largest sum of the proportional set sizes (PSS) of all processes, in runs of its own;
 * quality, in this process: the sliding window, the cascade, and the cascade with the true tumour as its ROI, with the
   same weights, the Dice of each and the Dice that the crops allow at most (``--quality`` cases; ``--mirrored`` of them
   with mirroring too);

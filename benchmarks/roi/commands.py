@@ -50,9 +50,9 @@ def model_folder(args: Namespace) -> Path:
     return results_folder(args.d) / f"{args.tr}__{args.p}__{args.c}"
 
 
-def ways(args: Namespace, stock: Path) -> dict[str, tuple[list[str], Mapping[str, str]]]:
-    """Command and environment of each way; -i and -o are added later."""
-    device = ["-device", args.device, "--disable_progress_bar", "--disable_tta"]
+def ways(args: Namespace, stock: Path, *, mirroring: bool) -> dict[str, tuple[list[str], Mapping[str, str]]]:
+    """Command and environment of each way; -i and -o are added later. With mirroring only your network's."""
+    device = ["-device", args.device, "--disable_progress_bar", *([] if mirroring else ["--disable_tta"])]
     ours = ["-d", args.d, "-p", args.p, "-c", args.c, "-tr", args.tr, "-f", args.f, *device]
     roi = ["-roi_tr", args.roi_tr, "-roi_f", args.roi_f, "-roi_c", args.roi_c]
     theirs = ["-d", args.d, "-p", args.stock_plans, "-c", "3d_fullres", "-f", "0", *device]
@@ -61,7 +61,8 @@ def ways(args: Namespace, stock: Path) -> dict[str, tuple[list[str], Mapping[str
         PLAIN: ([str(BIN / "nnUNetv2_predict"), *ours], {}),
         CASCADE: ([str(BIN / "nnUNetv2_predict_cascade"), *ours, *roi], {}),
     }
-    return {way: found[way] for way in (STOCK, PLAIN, CASCADE) if way != PLAIN or args.plain_command}
+    left_out = {way for way, out in ((STOCK, mirroring), (PLAIN, not args.plain_command)) if out}
+    return {way: words for way, words in found.items() if way not in left_out}
 
 
 def link(cases: Sequence[Sequence[Path]], folder: Path) -> Path:
@@ -74,28 +75,35 @@ def link(cases: Sequence[Sequence[Path]], folder: Path) -> Path:
 
 
 def run_each(args: Namespace, cases: Mapping[str, Sequence[Path]], scratch: Path) -> list[dict[str, Any]]:
-    """Each case in a process of its own, then all in one; the ways take turns. Memory is read in runs of its own."""
+    """Each case in a process of its own, then all in one; the ways take turns."""
     stock = stock_results(args, scratch / "results")
     batches = {name: [paths] for name, paths in [*cases.items()][: args.single]}
+    mirrored = [*batches][: args.mirrored] if args.plain_command else []
     if args.together:
         batches[f"all {len(cases)} in one call"] = [*cases.values()]
-    records = []
+    records: list[dict[str, Any]] = []
     for number, (name, batch) in enumerate(tqdm(batches.items(), "commands")):
         images = link(batch, scratch / f"in{number}")
-        for order, (way, (command, environment)) in enumerate(ways(args, stock).items()):
-            out = scratch / f"out{number}_{order}"
-            words = [*command, "-i", str(images), "-o", str(out)]
-            found = measure(words, environment, None)
-            assert len([*out.glob("*.nii.gz")]) == len(batch)
-            if len(batch) == 1:
-                found["memory"] = measure(words, environment, proportional)["memory"]
-            records.append({"cases": name, "count": len(batch), "way": way, **found})
+        for mirroring in (False, True) if name in mirrored else (False,):
+            for way, (command, environment) in ways(args, stock, mirroring=mirroring).items():
+                out = scratch / f"out{len(records)}"
+                found = run_one([*command, "-i", str(images), "-o", str(out)], environment, single=len(batch) == 1)
+                assert len([*out.glob("*.nii.gz")]) == len(batch)
+                records.append({"cases": name, "count": len(batch), "way": way, "mirrored": mirroring, **found})
     return records
+
+
+def run_one(words: Sequence[str], environment: Mapping[str, str], *, single: bool) -> dict[str, float]:
+    """Time, and for a single case the memory, which is read in a run of its own: to read it takes time."""
+    found = measure(words, environment, None)
+    if single:
+        found["memory"] = measure(words, environment, proportional)["memory"]
+    return found
 
 
 def ratios(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The cascade against nnU-Net's command with its own network, per batch of cases."""
-    by = {(r["cases"], r["way"]): r for r in records}
+    by = {(r["cases"], r["way"]): r for r in records if not r["mirrored"]}
     names = list(dict.fromkeys(r["cases"] for r in records))
     found = {
         name: {key: by[name, STOCK][key] / by[name, CASCADE][key] for key in KEYS if key in by[name, STOCK]}
@@ -109,17 +117,21 @@ def ratios(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def lines(records: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Rows of the table: cases, way, seconds, seconds of the processors, peak memory, times faster."""
-    by = {(r["cases"], r["way"]): r for r in records}
+    """Rows of the table: cases, way, seconds, seconds of the processors, peak memory, times faster.
+
+    The first way of a case is what its others are compared with; those with mirroring have one of their own.
+    """
+    base: dict[tuple[str, bool], Mapping[str, Any]] = {}
+    return [_line(r, base.setdefault((r["cases"], r["mirrored"]), r)) for r in records]
+
+
+def _line(record: Mapping[str, Any], base: Mapping[str, Any]) -> list[str]:
     return [
-        [
-            r["cases"],
-            r["way"],
-            f"{r['seconds']:.1f}",
-            f"{r['cpu']:.1f}",
-            f"{r['memory'] / MIB:.0f}" if "memory" in r else "-",
-            f"{by[r['cases'], STOCK]['seconds'] / r['seconds']:.2f}",
-            f"{r['memory'] / by[r['cases'], STOCK]['memory']:.2f}" if "memory" in r else "-",
-        ]
-        for r in records
+        record["cases"],
+        record["way"] + (", mirrored" if record["mirrored"] else ""),
+        f"{record['seconds']:.1f}",
+        f"{record['cpu']:.1f}",
+        f"{record['memory'] / MIB:.0f}" if "memory" in record else "-",
+        f"{base['seconds'] / record['seconds']:.2f}",
+        f"{record['memory'] / base['memory']:.2f}" if "memory" in record else "-",
     ]

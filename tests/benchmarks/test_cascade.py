@@ -112,18 +112,48 @@ def test_a_picture(setting, tmp_path):
 
 def test_ratios_are_of_the_same_cases():
     made = [
-        {"cases": n, "count": 1, "way": w, "seconds": s, "cpu": s, "memory": m}
-        for n, w, s, m in [
-            ("a", commands.STOCK, 60.0, 8),
-            ("a", commands.CASCADE, 10.0, 2),
-            ("b", commands.STOCK, 80.0, 8),
-            ("b", commands.CASCADE, 10.0, 4),
+        {"cases": n, "count": 1, "way": w, "mirrored": mirrored, "seconds": s, "cpu": s, "memory": m}
+        for n, w, mirrored, s, m in [
+            ("a", commands.STOCK, False, 60.0, 8),
+            ("a", commands.CASCADE, False, 10.0, 2),
+            ("a", commands.PLAIN, True, 90.0, 8),
+            ("a", commands.CASCADE, True, 30.0, 2),
+            ("b", commands.STOCK, False, 80.0, 8),
+            ("b", commands.CASCADE, False, 10.0, 4),
         ]
     ]
     found = commands.ratios(made)
     assert found["each"]["a"] == {"seconds": 6, "cpu": 6, "memory": 4}
     assert found["median of single cases"] == {"seconds": 7, "cpu": 7, "memory": 3}
-    assert commands.lines(made)[1][-2:] == ["6.00", "0.25"]
+    lines = commands.lines(made)
+    assert lines[1][-2:] == ["6.00", "0.25"]
+    assert lines[3][1] == f"{commands.CASCADE}, mirrored"
+    assert lines[3][-2:] == ["3.00", "0.25"], "with mirroring it is compared with the window with mirroring"
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_which_commands_are_run(setting, tmp_path, monkeypatch, plain):
+    """nnU-Net's command and ours for each case; with mirroring for the first, if asked for."""
+    monkeypatch.setattr(commands, "stock_results", lambda args, folder: folder)
+    ran = []
+
+    def measure(words, environment, memory):
+        out = words[words.index("-o") + 1]
+        for path in os.listdir(words[words.index("-i") + 1]):
+            if path.endswith("_0000.nii.gz"):
+                os.makedirs(out, exist_ok=True)
+                open(os.path.join(out, path.replace("_0000", "")), "w").close()
+        ran.append((os.path.basename(words[0]), "--disable_tta" not in words, memory is not None))
+        return {"seconds": 1.0, "cpu": 1.0, "memory": 1}
+
+    monkeypatch.setattr(commands, "measure", measure)
+    setting.single, setting.together, setting.plain_command = 1, True, plain
+    records = commands.run_each(setting, cases(setting), tmp_path / "scratch")
+    assert [r["way"] for r in records if r["mirrored"]] == ([commands.PLAIN, commands.CASCADE] if plain else [])
+    assert ("nnUNetv2_predict", True, True) not in ran or plain
+    each = [commands.STOCK, *([commands.PLAIN] if plain else []), commands.CASCADE]
+    assert [r["way"] for r in records if not r["mirrored"]] == 2 * each
+    assert {memory for _, _, memory in ran} == {False, True}
 
 
 def test_memory_of_a_tree_of_processes():
