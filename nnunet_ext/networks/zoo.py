@@ -45,12 +45,10 @@ MOBILEVIT_V3 = tuple(
     for depth, patch in ((2, 4), (4, 2), (3, 2))
 )
 
-# as the authors of UNETR and SwinUNETR train them, but for the learning rate: with their 1e-4 the convolutions of the
-# decoder move too little to segment anything within the 300 steps of benchmarks/learn.py. nnU-Net's SGD with 1e-2
-# makes them forget the tumour or diverge
+# as the authors of UNETR and SwinUNETR train them; nnU-Net's SGD with 1e-2 makes them diverge
 TRANSFORMER_RECIPE = {
     "optimiser": "AdamW",
-    "initial_lr": 2e-3,
+    "initial_lr": 1e-4,
     "weight_decay": 1e-5,
     "schedule": "cosine",
     "warmup_epochs": 50,
@@ -100,7 +98,7 @@ ZOO: tuple[NetworkSpec, ...] = (
         trainer="UNETR",
         description="ViT encoder, convolutional decoder",
         network="unetr.UNETR",
-        widths={**doubling(4), "XS": 8},  # with 4 channels at full resolution it did not learn three regions
+        widths=doubling(4),
         size_options={"XS": {"hidden": 192}, "S": {"hidden": 384}, "M": {"hidden": 768}, "L": {"hidden": 1536}},
         recipe=TRANSFORMER_RECIPE,
         paper=(VIT_UNETR,),
