@@ -61,8 +61,8 @@ def ways(args: Namespace, stock: Path, *, mirroring: bool) -> dict[str, tuple[li
         PLAIN: ([str(BIN / "nnUNetv2_predict"), *ours], {}),
         CASCADE: ([str(BIN / "nnUNetv2_predict_cascade"), *ours, *roi], {}),
     }
-    left_out = {way for way, out in ((STOCK, mirroring), (PLAIN, not args.plain_command)) if out}
-    return {way: words for way, words in found.items() if way not in left_out}
+    left_out = {STOCK: mirroring, PLAIN: not args.plain_command, CASCADE: False}
+    return {way: words for way, words in found.items() if not left_out[way]}
 
 
 def link(cases: Sequence[Sequence[Path]], folder: Path) -> Path:

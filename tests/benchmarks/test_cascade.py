@@ -150,7 +150,8 @@ def test_which_commands_are_run(setting, tmp_path, monkeypatch, plain):
     setting.single, setting.together, setting.plain_command = 1, True, plain
     records = commands.run_each(setting, cases(setting), tmp_path / "scratch")
     assert [r["way"] for r in records if r["mirrored"]] == ([commands.PLAIN, commands.CASCADE] if plain else [])
-    assert ("nnUNetv2_predict", True, True) not in ran or plain
+    mirrored = {name for name, mirrored, _ in ran if mirrored}
+    assert mirrored == ({"nnUNetv2_predict", "nnUNetv2_predict_cascade"} if plain else set())
     each = [commands.STOCK, *([commands.PLAIN] if plain else []), commands.CASCADE]
     assert [r["way"] for r in records if not r["mirrored"]] == 2 * each
     assert {memory for _, _, memory in ran} == {False, True}
