@@ -1,11 +1,13 @@
 """Does every network learn? Each one overfits a single phantom with its own recipe, the untrained Dice beside it.
 
     python benchmarks/learn.py [--networks NAME ...] [--jobs N] [--out FILE.json]
+    python benchmarks/learn.py --networks unetr --recipe optimiser=AdamW initial_lr=0.001
 
 A network (its smallest size) sees the 64x64x64 voxels around the tumour of one phantom, as a training patch, normalised
 as nnU-Net does, without augmentation, with nnU-Net's loss and deep supervision, for at most 300 optimiser steps; it has
 learned when the Dice of WT, TC and ET (detectors: of WT) is at least 0.95 in the same step. 2D networks see the slices
-through the tumour as one batch. The schedule of the recipe runs over the 300 steps.
+through the tumour as one batch. The recipe is the family's, unchanged: 300 steps are the first 300 of its 250 000, so
+the learning rate is still the initial one. ``--recipe`` tries another one; nothing is kept of it.
 Exit codes: 0 all have learned, 1 one has not, 2 bad arguments.
 """
 
@@ -116,8 +118,8 @@ def loss_for(n_outputs: int) -> nn.Module:
     return FiniteLoss(DeepSupervisionWrapper(loss, weights / weights.sum()))
 
 
-def overfit(spec: NetworkSpec) -> Learned:
-    """Trains one network on the phantom."""
+def overfit(spec: NetworkSpec, recipe: Recipe | None = None) -> Learned:
+    """Trains one network on the phantom, with its own recipe unless another is given."""
     torch.manual_seed(SEED)
     dims, size = max(spec.dimensions), spec.sizes[0]
     plan = stock_plan(dims, STAGES)
@@ -134,15 +136,16 @@ def overfit(spec: NetworkSpec) -> Learned:
     )
     network.apply(network.initialize)  # type: ignore[arg-type]  # static, as nnU-Net expects it
     if dims == 3:  # the same numbers; torch's convolutions of few channels are faster so on a CPU
-        network.to(memory_format=torch.channels_last_3d)
+        nn.utils.convert_conv3d_weight_memory_format(network, torch.channels_last_3d)
         images = images.contiguous(memory_format=torch.channels_last_3d)
-    optimiser, schedule = Recipe.of(spec, epochs=STEPS).optimiser_for(network.parameters())
+    recipe = recipe or Recipe.of(spec)
+    optimiser, schedule = recipe.optimiser_for(network.parameters())
     wanted, loss = targets(regions, plan), loss_for(STAGES - 1)
     with torch.no_grad():
         untrained = dice(network.eval()(images)[0], regions)
     scores, step = untrained, 0
     for step in range(1, STEPS + 1):
-        schedule.step(step - 1)
+        schedule.step((step - 1) // recipe.iterations)
         optimiser.zero_grad(set_to_none=True)
         loss(network.train()(images), wanted).backward()
         nn.utils.clip_grad_norm_(network.parameters(), 12)
@@ -171,10 +174,13 @@ def main() -> int:
     parser.add_argument("--networks", nargs="+", default=names, choices=names, metavar="NAME", help="default: all")
     parser.add_argument("--jobs", type=int, default=1, help="networks at a time, each on one core (default: 1)")
     parser.add_argument("--out", type=Path, help="JSON file; results of other networks in it are kept")
+    parser.add_argument("--recipe", nargs="+", type=setting, default=[], metavar="FIELD=VALUE", help="another recipe")
     args = parser.parse_args()
+    if args.recipe and args.out:
+        parser.error("--out keeps what networks learn with their own recipe; leave out --recipe or --out")
     results = json.loads(args.out.read_text())["results"] if args.out and args.out.exists() else []
     failed = False
-    for learned in tqdm(overfit_all(args.networks, args.jobs), "networks", len(args.networks)):
+    for learned in tqdm(overfit_all(args.networks, args.jobs, dict(args.recipe)), "networks", len(args.networks)):
         failed |= not learned.passed
         results = [r for r in results if r["network"] != learned.network] + [asdict(learned)]
         results.sort(key=lambda r: names.index(r["network"]))
@@ -184,18 +190,39 @@ def main() -> int:
     return int(failed)
 
 
-def overfit_all(names: Sequence[str], jobs: int) -> Iterator[Learned]:
-    """Each network in a process of its own with one thread, in the order in which they end."""
+def setting(text: str) -> tuple[str, str | float]:
+    """``FIELD=VALUE`` of a recipe, in which the value of a rate is a number."""
+    known = {"optimiser": Recipe.OPTIMISERS, "schedule": Recipe.DECAYS, "initial_lr": None, "weight_decay": None}
+    name, _, value = text.partition("=")
+    if name not in known:
+        raise argparse.ArgumentTypeError(f"expected one of {', '.join(known)} before the =, not {text!r}")
+    choices = known[name]
+    if choices is None:
+        return name, float(value)
+    if value not in choices:
+        raise argparse.ArgumentTypeError(f"expected {name}= one of {', '.join(choices)}, not {value!r}")
+    return name, value
+
+
+def overfit_all(names: Sequence[str], jobs: int, recipe: dict[str, str | float]) -> Iterator[Learned]:
+    """Each network in a process of its own with one thread, in the order in which they end.
+
+    ``recipe`` are changes to their own.
+    """
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, context, torch.set_num_threads, (1,), max_tasks_per_child=1) as pool:
-        tasks = [pool.submit(overfit, spec) for spec in registry.specs() if spec.name in names]
-        yield from (task.result() for task in as_completed(tasks))
+        specs = [spec for spec in registry.specs() if spec.name in names]
+        tasks = [pool.submit(overfit, spec, Recipe.of(spec, **recipe)) for spec in specs]
+        try:
+            yield from (task.result() for task in as_completed(tasks))
+        finally:  # an error is told now, not after the hours that the others would take
+            pool.shutdown(cancel_futures=True)
 
 
 def save(results: list[dict], path: Path) -> None:
     """Writes what is known so far."""
     record = {
-        "command": "make learn",
+        "command": "python benchmarks/learn.py --networks NAME ... --out FILE.json (make learn: all networks)",
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "hardware": f"one thread a network, {platform.machine()} CPU",
         "results": results,

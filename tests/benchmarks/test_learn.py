@@ -1,5 +1,7 @@
 """A few very different networks learn; ``make learn`` does this with all of them."""
 
+import argparse
+
 import pytest
 import torch
 
@@ -38,3 +40,11 @@ def test_dice_by_hand():
     regions[0, 1, 0] = True
     logits[0, 2, 3], regions[0, 2, 3] = 1, True
     assert learn.dice(logits, regions) == {"WT": 0.5, "TC": 0, "ET": 1}
+
+
+def test_the_settings_of_a_recipe():
+    assert learn.setting("initial_lr=1e-2") == ("initial_lr", 0.01)
+    assert learn.setting("optimiser=SGD") == ("optimiser", "SGD")
+    for wrong in ("optimiser=LBFGS", "momentum=0.9", "initial_lr", "initial_lr=fast"):
+        with pytest.raises((argparse.ArgumentTypeError, ValueError)):  # argparse tells both in one sentence
+            learn.setting(wrong)
