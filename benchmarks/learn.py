@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,6 +54,7 @@ class Learned:
 
     network: str
     size: str
+    recipe: dict[str, Any]  # what differs from nnU-Net's
     untrained: dict[str, float]
     steps: int
     trained: dict[str, float]
@@ -118,32 +120,41 @@ def loss_for(n_outputs: int) -> nn.Module:
     return FiniteLoss(DeepSupervisionWrapper(loss, weights / weights.sum()))
 
 
-def overfit(spec: NetworkSpec, recipe: Recipe | None = None) -> Learned:
-    """Trains one network on the phantom, with its own recipe unless another is given."""
-    torch.manual_seed(SEED)
-    dims, size = max(spec.dimensions), spec.sizes[0]
-    plan = stock_plan(dims, STAGES)
-    images, regions = sample(dims, detector=spec.detector)
+def network_for(spec: NetworkSpec, plan: dict, images: Tensor, regions: Tensor) -> nn.Module:
+    """The smallest size for the sample, initialised as in a training."""
     network = registry.build(
         spec,
         images.shape[1],
         regions.shape[1],
         plan,
-        size=size,
+        size=spec.sizes[0],
         image_channels=INPUT_CHANNELS,
         patch_size=images.shape[2:],
         deep_supervision=True,
     )
     network.apply(network.initialize)  # type: ignore[arg-type]  # static, as nnU-Net expects it
-    if dims == 3:  # the same numbers; torch's convolutions of few channels are faster so on a CPU
+    return network
+
+
+def seen(network: nn.Module, images: Tensor, regions: Tensor) -> dict[str, float]:
+    """Dice of what the network finds now."""
+    with torch.no_grad():
+        return dice(network.eval()(images)[0], regions)
+
+
+def overfit(spec: NetworkSpec, **changes: Any) -> Learned:
+    """Trains one network on the phantom, with its own recipe but for the changes."""
+    torch.manual_seed(SEED)
+    plan = stock_plan(max(spec.dimensions), STAGES)
+    images, regions = sample(max(spec.dimensions), detector=spec.detector)
+    network = network_for(spec, plan, images, regions)
+    if images.ndim == 5:  # the same numbers; torch's convolutions of few channels are faster so on a CPU
         nn.utils.convert_conv3d_weight_memory_format(network, torch.channels_last_3d)
         images = images.contiguous(memory_format=torch.channels_last_3d)
-    recipe = recipe or Recipe.of(spec)
+    recipe = Recipe.of(spec, **changes)
     optimiser, schedule = recipe.optimiser_for(network.parameters())
     wanted, loss = targets(regions, plan), loss_for(STAGES - 1)
-    with torch.no_grad():
-        untrained = dice(network.eval()(images)[0], regions)
-    scores, step = untrained, 0
+    untrained = scores = seen(network, images, regions)
     for step in range(1, STEPS + 1):
         schedule.step((step - 1) // recipe.iterations)
         optimiser.zero_grad(set_to_none=True)
@@ -151,11 +162,10 @@ def overfit(spec: NetworkSpec, recipe: Recipe | None = None) -> Learned:
         nn.utils.clip_grad_norm_(network.parameters(), 12)
         optimiser.step()
         if step % CHECK_EVERY == 0:
-            with torch.no_grad():
-                scores = dice(network.eval()(images)[0], regions)
+            scores = seen(network, images, regions)
             if min(scores.values()) >= GOAL:
                 break
-    return Learned(spec.name, size, untrained, step, scores)
+    return Learned(spec.name, spec.sizes[0], {**spec.recipe, **changes}, untrained, step, scores)
 
 
 def markdown(results: list[dict]) -> str:
@@ -204,18 +214,14 @@ def setting(text: str) -> tuple[str, str | float]:
     return name, value
 
 
-def overfit_all(names: Sequence[str], jobs: int, recipe: dict[str, str | float]) -> Iterator[Learned]:
-    """Each network in a process of its own with one thread, in the order in which they end.
-
-    ``recipe`` are changes to their own.
-    """
+def overfit_all(names: Sequence[str], jobs: int, changes: dict[str, str | float]) -> Iterator[Learned]:
+    """Each network in a process of its own with one thread, in the order in which they end."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, context, torch.set_num_threads, (1,), max_tasks_per_child=1) as pool:
-        specs = [spec for spec in registry.specs() if spec.name in names]
-        tasks = [pool.submit(overfit, spec, Recipe.of(spec, **recipe)) for spec in specs]
+        tasks = [pool.submit(overfit, spec, **changes) for spec in registry.specs() if spec.name in names]
         try:
             yield from (task.result() for task in as_completed(tasks))
-        finally:  # an error is told now, not after the hours that the others would take
+        finally:  # an error waits for the networks that run, not for the hours of those that wait
             pool.shutdown(cancel_futures=True)
 
 

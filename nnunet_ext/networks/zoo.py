@@ -47,11 +47,13 @@ MOBILEVIT_V3 = tuple(
 
 # the optimiser of its authors at ten times their rate, without a warm-up: 50 epochs of one are 12 500 steps here
 SWIN_UNETR_RECIPE = {"optimiser": "AdamW", "initial_lr": 1e-3, "weight_decay": 1e-5, "schedule": "cosine"}
-# the optimiser of MobileUNETR's authors; others have it because with nnU-Net's SGD they, or the nearest of their kin,
-# kept the necrosis out of the tumour core for 300 steps (docs/networks.md)
+# the optimiser of MobileUNETR's authors; others have it because with nnU-Net's SGD they, or one of those with which they
+# are compared, kept the necrosis out of the tumour core for 300 steps (docs/networks.md)
 ADAMW_RECIPE = {"optimiser": "AdamW", "initial_lr": 3e-3, "weight_decay": 1e-2, "schedule": "cosine"}
 # nnU-Net's SGD at three times its rate: with the authors' AdamW (0.001) no enhancing tumour was learned in 300 steps
 CONVNEXT_RECIPE = {"initial_lr": 3e-2}
+# twice nnU-Net's rate, for with its own the necrosis stayed out of the core as well
+GHOST_RECIPE = {"initial_lr": 2e-2}
 # whole brain in, whole tumour out; where a tumour lies matters more here than how it looks
 ROI_WIDTHS = doubling(8, ("Tiny", "Small"))
 ROI_SIZE = (64, 64, 64)
@@ -242,6 +244,7 @@ ZOO: tuple[NetworkSpec, ...] = (
         branches=dual(GHOST),
         paper=(GHOSTNET,),
         differs="two encoders, fused from stage 5 on; no squeeze-and-excitation; plain first convolution",
+        recipe=GHOST_RECIPE,
     ),
     NetworkSpec(
         name="dualbranch_14_dilated",
@@ -308,6 +311,7 @@ ZOO: tuple[NetworkSpec, ...] = (
         description="one branch, T1ce and FLAIR concatenated",
         options={"trunk": (STRIDE,)},
         branches=(Branch(("t1ce", "flair"), (STRIDE,)),),
+        recipe=ADAMW_RECIPE,
         paper=(UNET, NNUNET),
         differs="one encoder of twice a branch's width, fused from stage 5 on",
     ),
@@ -317,6 +321,7 @@ ZOO: tuple[NetworkSpec, ...] = (
         description="one branch, four modalities concatenated",
         options={"trunk": (STRIDE,)},
         branches=(Branch(MODALITIES, (STRIDE,)),),
+        recipe=ADAMW_RECIPE,
         paper=(UNET, NNUNET),
         differs="one encoder of four times a branch's width, fused from stage 5 on",
     ),
@@ -326,6 +331,7 @@ ZOO: tuple[NetworkSpec, ...] = (
         description="two branches, T1ce and FLAIR",
         options={"trunk": (STRIDE,)},
         branches=dual(STRIDE),
+        recipe=ADAMW_RECIPE,
         paper=(UNET, NNUNET),
         differs="two encoders, fused from stage 5 on; the same network as DualBranchStride",
     ),
@@ -335,6 +341,7 @@ ZOO: tuple[NetworkSpec, ...] = (
         description="four branches, one modality each",
         options={"trunk": (STRIDE,)},
         branches=QUAD,
+        recipe=ADAMW_RECIPE,
         paper=(UNET, NNUNET),
         differs="four encoders, fused from stage 5 on",
     ),
@@ -345,6 +352,7 @@ ZOO: tuple[NetworkSpec, ...] = (
         network="modality_attention.ModalityAttentionUNet",
         options={"trunk": (STRIDE,)},
         branches=QUAD,
+        recipe=ADAMW_RECIPE,
         paper=(UNET, SQUEEZE_EXCITATION),
         differs="four encoders, fused from stage 5 on; one weight per modality and stage, read by modality_weights",
     ),

@@ -1,14 +1,16 @@
 """A few very different networks learn; ``make learn`` does this with all of them."""
 
 import argparse
+import json
 
 import pytest
 import torch
 
 from benchmarks import learn
 from nnunet_ext.networks import registry
+from tests.networks import tables
 
-FEW = ("MobileUNETR_XS", "ROIMobileUNETR3D_Tiny")
+FEW = ("MobileUNETR_XS", "DualBranchShuffleV2_XS", "ROIMobileUNETR3D_Tiny")
 
 
 @pytest.mark.parametrize("name", FEW)
@@ -18,6 +20,12 @@ def test_learns_a_phantom_with_its_own_recipe(name):
     assert learned.size == size
     assert learned.passed, learned
     assert min(learned.untrained.values()) < 0.5, "nothing was left to learn"
+
+
+def test_the_committed_results_are_of_all_networks_with_the_recipes_they_have():
+    rows = json.loads(tables.LEARNED.read_text(encoding="utf-8"))["results"]
+    assert [(r["network"], r["recipe"]) for r in rows] == [(s.name, dict(s.recipe)) for s in registry.specs()]
+    assert learn.markdown(rows) in tables.DOCUMENT.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("dims", "detector"), [(3, False), (3, True), (2, False)])
