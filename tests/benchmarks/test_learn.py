@@ -10,7 +10,7 @@ from benchmarks import learn
 from nnunet_ext.networks import registry
 from tests.networks import tables
 
-FEW = ("MobileUNETR_XS", "DualBranchShuffleV2_XS", "ROIMobileUNETR3D_Tiny")
+FEW = ("MobileUNETR_XS", "DualBranchShuffleV2_XS", "ROIUNet3D_Tiny")
 
 
 @pytest.mark.parametrize("name", FEW)
