@@ -47,8 +47,8 @@ MOBILEVIT_V3 = tuple(
 
 # the optimiser of its authors at ten times their rate, without a warm-up: 50 epochs of one are 12 500 steps here
 SWIN_UNETR_RECIPE = {"optimiser": "AdamW", "initial_lr": 1e-3, "weight_decay": 1e-5, "schedule": "cosine"}
-# the optimiser of MobileUNETR's authors; others have it because with nnU-Net's SGD they, or one of those with which they
-# are compared, kept the necrosis out of the tumour core for 300 steps (docs/networks.md)
+# the optimiser of MobileUNETR's authors; others have it because with nnU-Net's SGD they, or some with which they are
+# compared, kept the necrosis out of the tumour core for 300 steps (docs/networks.md)
 ADAMW_RECIPE = {"optimiser": "AdamW", "initial_lr": 3e-3, "weight_decay": 1e-2, "schedule": "cosine"}
 # nnU-Net's SGD at three times its rate: with the authors' AdamW (0.001) no enhancing tumour was learned in 300 steps
 CONVNEXT_RECIPE = {"initial_lr": 3e-2}

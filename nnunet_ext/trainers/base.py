@@ -131,7 +131,13 @@ class ExtTrainer(nnUNetTrainer):
         return rotation, dummy_2d, loaded, mirrored
 
     def on_train_start(self) -> None:
-        """As nnU-Net's; also saves the recipe and resolves the channels again, now that pretrained weights are in."""
+        """As nnU-Net's; also saves the recipe and resolves the channels again, now that pretrained weights are in.
+
+        Raises:
+            ValueError: a training that is continued was begun with another recipe.
+        """
+        if self.current_epoch:
+            self._refuse_another_recipe()
         if self.was_initialized and (loaded := self._use_channels_of_dataset()) != self.modality_channels:
             self.print_to_log_file(
                 f"The pretrained weights read the channels {loaded} for {self.spec.modalities}; this dataset has them "
@@ -178,6 +184,20 @@ class ExtTrainer(nnUNetTrainer):
             buffer = self.bare_network.encoder.modality_channels
             buffer.copy_(torch.tensor(self.modality_channels))
         return before
+
+    def _refuse_another_recipe(self) -> None:
+        """Names stay, but a version may give a family another recipe, whose optimiser has no state to go on with."""
+        path = Path(self.output_folder, RECIPE_FILE)
+        begun = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        now = self.recipe.as_dict()
+        changed = [name for name, value in now.items() if begun.get(name, value) != value]
+        if changed:
+            before, after = (", ".join(f"{name} {recipe[name]}" for name in changed) for recipe in (begun, now))
+            raise ValueError(
+                f"The training in {self.output_folder} was begun with {before} (nnunet_ext {begun['nnunet_ext']}) and "
+                f"would go on with {after}; go on with the version that began it, or train anew without --c. --val and "
+                f"prediction work as ever."
+            )
 
     def _save_recipe(self) -> None:
         record = {

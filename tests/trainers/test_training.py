@@ -112,6 +112,15 @@ def test_validation_alone_repeats_the_validation(trained):
     assert json.loads(summary.read_text())["mean"] == before
 
 
+def test_a_training_that_was_begun_with_another_recipe_is_not_continued(trained):
+    path = model_folder(trained) / "fold_0" / "recipe.json"
+    before = json.dumps(json.loads(path.read_text()) | {"optimiser": "AdamW", "initial_lr": 0.5})
+    path.write_text(before)
+    with pytest.raises(ValueError, match=r"begun with optimiser AdamW, initial_lr 0\.5 .* go on with optimiser SGD, "):
+        train(continue_training=True)
+    assert path.read_text() == before
+
+
 def test_an_aborted_training_continues(nnunet):
     name = NAME.replace("1epochs", "2epochs")
     trainer = trainer_for(name)
