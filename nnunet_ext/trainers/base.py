@@ -103,7 +103,10 @@ class ExtTrainer(nnUNetTrainer):
 
     def configure_optimizers(self) -> tuple[Optimizer, EpochSchedule]:
         """Optimiser and schedule of the recipe."""
-        return self.recipe.optimiser_for(self.network.parameters())
+        optimiser, schedule = self.recipe.optimiser_for(self.network.parameters())
+        if self._begun_otherwise():  # validation needs no state, and one optimiser cannot load another's
+            optimiser.register_load_state_dict_pre_hook(lambda own, _: own.state_dict())
+        return optimiser, schedule
 
     def _build_loss(self) -> nn.Module:
         return FiniteLoss(super()._build_loss())
@@ -185,17 +188,19 @@ class ExtTrainer(nnUNetTrainer):
             buffer.copy_(torch.tensor(self.modality_channels))
         return before
 
-    def _refuse_another_recipe(self) -> None:
-        """Names stay, but a version may give a family another recipe, whose optimiser has no state to go on with."""
+    def _begun_otherwise(self) -> dict[str, tuple[Any, Any]]:
+        """Fields in which the recipe saved in this folder differs from this one: a version may change a family's."""
         path = Path(self.output_folder, RECIPE_FILE)
         begun = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        now = self.recipe.as_dict()
-        changed = [name for name, value in now.items() if begun.get(name, value) != value]
-        if changed:
-            before, after = (", ".join(f"{name} {recipe[name]}" for name in changed) for recipe in (begun, now))
+        both = {name: (begun.get(name, value), value) for name, value in self.recipe.as_dict().items()}
+        return {name: (then, now) for name, (then, now) in both.items() if then != now}
+
+    def _refuse_another_recipe(self) -> None:
+        if changed := self._begun_otherwise():
+            then, now = (", ".join(f"{name} {values[k]}" for name, values in changed.items()) for k in (0, 1))
             raise ValueError(
-                f"The training in {self.output_folder} was begun with {before} (nnunet_ext {begun['nnunet_ext']}) and "
-                f"would go on with {after}; go on with the version that began it, or train anew without --c. --val and "
+                f"The training in {self.output_folder} was begun with {then} and would go on with {now}; go on with "
+                f"the version of nnunet_ext that its {RECIPE_FILE} names, or train anew without --c. --val and "
                 f"prediction work as ever."
             )
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,19 @@ def test_a_training_that_was_begun_with_another_recipe_is_not_continued(trained)
     with pytest.raises(ValueError, match=r"begun with optimiser AdamW, initial_lr 0\.5 .* go on with optimiser SGD, "):
         train(continue_training=True)
     assert path.read_text() == before
+
+
+def test_another_optimiser_refuses_to_go_on_and_validates_as_before(trained, monkeypatch):
+    fold = model_folder(trained) / "fold_0"
+    summary = fold / "validation" / "summary.json"
+    before = json.loads(summary.read_text())["mean"]
+    cls = type(trainer_for())
+    monkeypatch.setattr(cls, "recipe", replace(cls.recipe, optimiser="AdamW"))
+    with pytest.raises(ValueError, match="begun with optimiser SGD and would go on with optimiser AdamW; "):
+        train(continue_training=True)
+    shutil.rmtree(fold / "validation")
+    train(only_run_validation=True)
+    assert json.loads(summary.read_text())["mean"] == before
 
 
 def test_an_aborted_training_continues(nnunet):
