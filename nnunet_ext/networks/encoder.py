@@ -42,6 +42,8 @@ class StagePlan:
         return self.topology.dilation(self.index, rate)
 
 
+# (in_channels, out_channels, plan) -> stage. A stage made of a paper's light blocks names their classes in its class
+# attribute paper_blocks and holds at least two of them; benchmarks/shares.py accounts for it
 StageFactory = Callable[[int, int, StagePlan], nn.Module]
 
 

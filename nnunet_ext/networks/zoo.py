@@ -138,7 +138,7 @@ ZOO: tuple[NetworkSpec, ...] = (
         options={"trunk": (POOL,)},
         branches=dual(POOL),
         paper=(UNET,),
-        differs="two encoders, fused from stage 5 on",
+        differs="two encoders, fused from stage 5 on; one convolution a decoder stage",
     ),
     NetworkSpec(
         name="dualbranch_02_unet",
@@ -147,7 +147,7 @@ ZOO: tuple[NetworkSpec, ...] = (
         options={"trunk": (STRIDE,)},
         branches=dual(STRIDE),
         paper=(UNET, NNUNET),
-        differs="two encoders, fused from stage 5 on",
+        differs="two encoders, fused from stage 5 on; one convolution a decoder stage",
     ),
     NetworkSpec(
         name="dualbranch_03_unet",
@@ -156,7 +156,7 @@ ZOO: tuple[NetworkSpec, ...] = (
         options={"trunk": (STRIDE,)},
         branches=(Branch(("t1ce",), (STRIDE,)), Branch(("flair",), (DILATED2,))),
         paper=(UNET, DILATION),
-        differs="as 02 but for rates 1 and 2 in the FLAIR branch",
+        differs="as 02 but for rates 1 and 2 in the FLAIR branch, lowered to half the map where that is small",
     ),
     NetworkSpec(
         name="dualbranch_04_unet",
@@ -166,7 +166,7 @@ ZOO: tuple[NetworkSpec, ...] = (
         branches=flair_branch(REPLK),
         recipe=ADAMW_RECIPE,
         paper=(REPLKNET,),
-        differs="one norm after the sum of a bare depthwise pair; T1ce in plain stages, fused from stage 5 on",
+        differs="one norm after the sum of a bare depthwise pair; light stage entries; T1ce plain; decoder as in 02",
     ),
     NetworkSpec(
         name="dualbranch_05_unet",
@@ -176,7 +176,7 @@ ZOO: tuple[NetworkSpec, ...] = (
         branches=flair_branch(REPLK_FFN2),
         recipe=ADAMW_RECIPE,
         paper=(REPLKNET,),
-        differs="one norm after the sum of a bare depthwise pair; T1ce in plain stages, fused from stage 5 on",
+        differs="one norm after the sum of a bare depthwise pair; light stage entries; T1ce plain; decoder as in 02",
     ),
     NetworkSpec(
         name="dualbranch_06_unet",
@@ -186,7 +186,7 @@ ZOO: tuple[NetworkSpec, ...] = (
         branches=flair_branch(REPLK, REPLK, MOBILEVIT, MOBILEVIT),
         recipe=ADAMW_RECIPE,
         paper=(REPLKNET, MOBILEVIT_PAPER),
-        differs="as 04; MobileViT in the FLAIR branch and, after the fusion, for both; strided convolutions between",
+        differs="as 04; MobileViT in the FLAIR branch and, after the fusion, for both",
     ),
     NetworkSpec(
         name="dualbranch_07_unet",
@@ -196,7 +196,7 @@ ZOO: tuple[NetworkSpec, ...] = (
         branches=flair_branch(REPLK),
         recipe=ADAMW_RECIPE,
         paper=(REPLKNET, MOBILEVIT_PAPER),
-        differs="as 04; MobileViT after the fusion only; a strided convolution ahead of it",
+        differs="as 04; MobileViT after the fusion only",
     ),
     NetworkSpec(
         name="dualbranch_mobilenetv2_dilated",
@@ -205,17 +205,17 @@ ZOO: tuple[NetworkSpec, ...] = (
         options={"trunk": (MOBILENETV2_DILATED,), "fusion_stage": 3},
         branches=dual(STEM, MOBILENETV2_DILATED),
         paper=(MOBILENET_V2, SHUFFLENET_V2),
-        differs="strided stage entries; rates 1 and 2, expansion 2; ShuffleNetV2 units with inverted residuals inside",
+        differs="light stage entries, decoder as in 02; rates 1 and 2, expansion 2, shuffled halves as in ShuffleNetV2",
     ),
     NetworkSpec(
         name="dualbranch_mobilenetv2_dilated_fixed",
         trainer="DualBranchMobileNetV2DilatedFixed",
-        description="as MobileNetV2Dilated, decoder held at one width",
+        description="as MobileNetV2Dilated, decoder narrow and without full resolution",
         options={"trunk": (MOBILENETV2_DILATED,), "fusion_stage": 3, "efficient_decoder": True},
         branches=dual(STEM, MOBILENETV2_DILATED),
         recipe=ADAMW_RECIPE,
         paper=(MOBILENET_V2, SHUFFLENET_V2, EFFIDEC3D),
-        differs="as MobileNetV2Dilated; every skip is brought to the width of the first stage",
+        differs="as MobileNetV2Dilated; every skip is brought to the first stage's width by a 1x1x1 convolution",
     ),
     NetworkSpec(
         name="dualbranch_13_unet",
@@ -225,7 +225,7 @@ ZOO: tuple[NetworkSpec, ...] = (
         branches=dual(STEM, MOBILENETV2, *MOBILEVIT_V3),
         recipe=ADAMW_RECIPE,
         paper=(MOBILEVIT_PAPER, MOBILEVIT3_PAPER),
-        differs="two encoders, fused from stage 5 on; attention from stage 3 on; strided convolutions between",
+        differs="two encoders, fused from stage 5 on; attention from stage 3 on; expansion 2; decoder as in 02",
     ),
     NetworkSpec(
         name="dualbranch_14_mobilenetv2_expand2",
@@ -234,7 +234,7 @@ ZOO: tuple[NetworkSpec, ...] = (
         options={"trunk": (MOBILENETV2,)},
         branches=dual(STEM, MOBILENETV2),
         paper=(MOBILENET_V2,),
-        differs="two encoders, fused from stage 5 on; plain first convolution; two blocks a stage",
+        differs="two encoders, fused from stage 5 on; light stage entries, then two blocks; decoder as in 02",
     ),
     NetworkSpec(
         name="dualbranch_14_ghostnet",
@@ -243,7 +243,7 @@ ZOO: tuple[NetworkSpec, ...] = (
         options={"trunk": (GHOST,)},
         branches=dual(STEM, GHOST),
         paper=(GHOSTNET,),
-        differs="two encoders, fused from stage 5 on; no squeeze-and-excitation; plain first convolution",
+        differs="as MobileNetV2, two bottlenecks; no squeeze-and-excitation",
         recipe=GHOST_RECIPE,
     ),
     NetworkSpec(
@@ -253,7 +253,7 @@ ZOO: tuple[NetworkSpec, ...] = (
         options={"trunk": (DILATED5,)},
         branches=dual(STEM, DILATED5),
         paper=(UNET, DILATION),
-        differs="two encoders, fused from stage 5 on; one undilated convolution at full resolution",
+        differs="as 03; rates 1, 2 and 5 in all stages from 2 on",
     ),
     NetworkSpec(
         name="dualbranch_14_convnext",
@@ -263,7 +263,7 @@ ZOO: tuple[NetworkSpec, ...] = (
         branches=dual(STEM, CONVNEXT),
         recipe=CONVNEXT_RECIPE,
         paper=(CONVNEXT_PAPER,),
-        differs="two encoders, fused from stage 5 on; plain first convolution; one block a stage",
+        differs="two encoders, fused from stage 5 on; two blocks a stage, no layer scale; decoder as in 02",
     ),
     NetworkSpec(
         name="dualbranch_14_shufflenetv2",
@@ -273,7 +273,7 @@ ZOO: tuple[NetworkSpec, ...] = (
         branches=dual(STEM, SHUFFLENETV2),
         recipe=ADAMW_RECIPE,
         paper=(SHUFFLENET_V2,),
-        differs="two encoders, fused from stage 5 on; plain first convolution; two units a stage",
+        differs="two encoders, fused from stage 5 on; two units a stage; decoder as in 02",
     ),
     NetworkSpec(
         name="dualbranch_14_shufflenetv2_dilated",
@@ -283,7 +283,7 @@ ZOO: tuple[NetworkSpec, ...] = (
         branches=dual(STEM, SHUFFLENETV2_DILATED),
         recipe=ADAMW_RECIPE,
         paper=(SHUFFLENET_V2,),
-        differs="as ShuffleV2; rate 2 in the unit without stride",
+        differs="as ShuffleV2; rate 2 in the unit without stride, lowered to half the map where that is small",
     ),
     NetworkSpec(
         name="dualbranch_14_shufflenetv2_lk",
@@ -303,7 +303,7 @@ ZOO: tuple[NetworkSpec, ...] = (
         branches=dual(STEM, SHUFFLENET),
         recipe=ADAMW_RECIPE,
         paper=(SHUFFLENET_V1,),
-        differs="two encoders, fused from stage 5 on; plain first convolution; two units a stage, two groups",
+        differs="two encoders, fused from stage 5 on; two units a stage, two groups; decoder as in 02",
     ),
     NetworkSpec(
         name="unet3d_2modal",
@@ -313,7 +313,7 @@ ZOO: tuple[NetworkSpec, ...] = (
         branches=(Branch(("t1ce", "flair"), (STRIDE,)),),
         recipe=ADAMW_RECIPE,
         paper=(UNET, NNUNET),
-        differs="one encoder of twice a branch's width, fused from stage 5 on",
+        differs="one encoder of twice a branch's width, narrowed from stage 5 on; decoder as in 02",
     ),
     NetworkSpec(
         name="unet3d_4modal",
@@ -323,7 +323,7 @@ ZOO: tuple[NetworkSpec, ...] = (
         branches=(Branch(MODALITIES, (STRIDE,)),),
         recipe=ADAMW_RECIPE,
         paper=(UNET, NNUNET),
-        differs="one encoder of four times a branch's width, fused from stage 5 on",
+        differs="one encoder of four times a branch's width, narrowed from stage 5 on; decoder as in 02",
     ),
     NetworkSpec(
         name="dualbranch_2modal_unet",
@@ -343,7 +343,7 @@ ZOO: tuple[NetworkSpec, ...] = (
         branches=QUAD,
         recipe=ADAMW_RECIPE,
         paper=(UNET, NNUNET),
-        differs="four encoders, fused from stage 5 on",
+        differs="four encoders, fused from stage 5 on; decoder as in 02",
     ),
     NetworkSpec(
         name="quadbranch_4modal_attention_unet",
@@ -354,7 +354,7 @@ ZOO: tuple[NetworkSpec, ...] = (
         branches=QUAD,
         recipe=ADAMW_RECIPE,
         paper=(UNET, SQUEEZE_EXCITATION),
-        differs="four encoders, fused from stage 5 on; one weight per modality and stage, read by modality_weights",
+        differs="as QuadBranch; one weight per modality and stage, read by modality_weights",
     ),
     NetworkSpec(
         name="roi_unet3d",

@@ -55,6 +55,8 @@ class ConvNeXtBlock(nn.Module):
 class ConvNeXtStage(nn.Sequential):
     """A normalisation, a convolution whose kernel is the stride, then ``BLOCKS`` blocks."""
 
+    paper_blocks = (ConvNeXtBlock,)
+
     def __init__(self, in_channels: int, out_channels: int, plan: StagePlan) -> None:
         super().__init__()
         self.norm = ChannelNorm(in_channels)

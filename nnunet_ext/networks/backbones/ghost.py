@@ -87,6 +87,8 @@ class GhostBottleneck(nn.Module):
 class GhostStage(nn.Sequential):
     """A light entry with the stage's stride, then ``BLOCKS`` bottlenecks."""
 
+    paper_blocks = (GhostBottleneck,)
+
     def __init__(self, in_channels: int, out_channels: int, plan: StagePlan) -> None:
         super().__init__()
         self.entry = LightEntry(plan.topology, in_channels, out_channels, plan.kernel_size, plan.stride)

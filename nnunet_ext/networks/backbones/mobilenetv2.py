@@ -75,6 +75,8 @@ class ShuffledResidual(nn.Module):
 class MobileNetV2Stage(nn.Sequential):
     """A light entry with the stride, then one block per dilation; ``shuffle`` chooses :class:`ShuffledResidual`."""
 
+    paper_blocks = (InvertedResidual,)
+
     def __init__(
         self,
         in_channels: int,

@@ -133,6 +133,8 @@ class MobileViTBlock(nn.Module):
 class MobileViTStage(nn.Sequential):
     """A strided inverted residual and a MobileViT block; the options are the block's."""
 
+    paper_blocks = (InvertedResidual, MobileViTBlock)
+
     def __init__(
         self,
         in_channels: int,

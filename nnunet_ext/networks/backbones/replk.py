@@ -120,6 +120,8 @@ class ConvFFN(nn.Module):
 class RepLKStage(nn.Sequential):
     """A light entry with the stride, then ``PAIRS`` times large kernels and feed-forward."""
 
+    paper_blocks = (RepLKBlock,)
+
     def __init__(
         self,
         in_channels: int,

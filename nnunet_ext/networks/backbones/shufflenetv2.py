@@ -65,6 +65,8 @@ class ShuffleUnit(nn.Module):
 class ShuffleNetV2Stage(nn.Sequential):
     """A strided unit, then one with ``dilation``; ``kernel_size`` widens the depthwise kernels of both."""
 
+    paper_blocks = (ShuffleUnit,)
+
     def __init__(
         self, in_channels: int, out_channels: int, plan: StagePlan, *, dilation: int = 1, kernel_size: int = 3
     ) -> None:
