@@ -3,6 +3,7 @@
 Plain data: importing this file imports no torch. CONTRIBUTING.md shows how a backbone is added.
 """
 
+from nnunet_ext.networks import recipes
 from nnunet_ext.networks.spec import MODALITIES, SINGLE_WIDTHS, Branch, NetworkSpec, Stage, doubling
 
 UNET = ("Cicek 2016, 3D U-Net", "https://arxiv.org/abs/1606.06650")
@@ -45,15 +46,6 @@ MOBILEVIT_V3 = tuple(
     for depth, patch in ((2, 4), (4, 2), (3, 2))
 )
 
-# the optimiser of its authors at ten times their rate, without a warm-up: 50 epochs of one are 12 500 steps here
-SWIN_UNETR_RECIPE = {"optimiser": "AdamW", "initial_lr": 1e-3, "weight_decay": 1e-5, "schedule": "cosine"}
-# the optimiser of MobileUNETR's authors; others have it because with nnU-Net's SGD they, or some with which they are
-# compared, kept the necrosis out of the tumour core for 300 steps (docs/networks.md)
-ADAMW_RECIPE = {"optimiser": "AdamW", "initial_lr": 3e-3, "weight_decay": 1e-2, "schedule": "cosine"}
-# nnU-Net's SGD at three times its rate: with the authors' AdamW (0.001) no enhancing tumour was learned in 300 steps
-CONVNEXT_RECIPE = {"initial_lr": 3e-2}
-# twice nnU-Net's rate, for with its own the necrosis stayed out of the core as well
-GHOST_RECIPE = {"initial_lr": 2e-2}
 # whole brain in, whole tumour out; where a tumour lies matters more here than how it looks
 ROI_WIDTHS = doubling(8, ("Tiny", "Small"))
 ROI_SIZE = (64, 64, 64)
@@ -97,6 +89,8 @@ ZOO: tuple[NetworkSpec, ...] = (
         network="unetr.UNETR",
         widths=doubling(4),
         size_options={"XS": {"hidden": 192}, "S": {"hidden": 384}, "M": {"hidden": 768}, "L": {"hidden": 1536}},
+        recipe=recipes.UNETR,
+        recipe_source=recipes.UNETR_SOURCE,
         paper=(VIT_UNETR,),
         differs="strides, kernels and normalisation from nnU-Net's plan; any input size; deep supervision; M is theirs",
     ),
@@ -107,7 +101,8 @@ ZOO: tuple[NetworkSpec, ...] = (
         network="swin_unetr.SwinUNETR",
         widths=doubling(12),
         divisor=12,
-        recipe=SWIN_UNETR_RECIPE,
+        recipe=recipes.SWIN_UNETR,
+        recipe_source=recipes.SWIN_UNETR_SOURCE,
         paper=(SWIN_UNETR,),
         differs="strides, kernels and normalisation from nnU-Net's plan; any input size; deep supervision; M is theirs",
     ),
@@ -117,7 +112,8 @@ ZOO: tuple[NetworkSpec, ...] = (
         description="MobileViT encoder and decoder, 2D, for the `2d` configuration",
         network="mobile_unetr.MobileUNETR",
         dimensions=(2,),
-        recipe=ADAMW_RECIPE,
+        recipe=recipes.HYBRID,
+        recipe_source=recipes.HYBRID_SOURCE,
         paper=(MOBILE_UNETR, MOBILEVIT_PAPER),
         differs="decodes to full resolution, levels from the plan, no bottleneck below them; widths double per size",
     ),
@@ -127,7 +123,8 @@ ZOO: tuple[NetworkSpec, ...] = (
         description="MobileViT encoder and decoder, 3D",
         network="mobile_unetr.MobileUNETR",
         dimensions=(3,),
-        recipe=ADAMW_RECIPE,
+        recipe=recipes.HYBRID,
+        recipe_source=recipes.HYBRID_SOURCE,
         paper=(MOBILE_UNETR, MOBILEVIT_PAPER),
         differs="as MobileUNETR, in 3D",
     ),
@@ -164,7 +161,8 @@ ZOO: tuple[NetworkSpec, ...] = (
         description="13x13x13 re-parameterised depthwise convolutions in the FLAIR branch, ConvFFN ratio 4",
         options={"trunk": (STRIDE,)},
         branches=flair_branch(REPLK),
-        recipe=ADAMW_RECIPE,
+        recipe=recipes.REPLK,
+        recipe_source=recipes.REPLK_SOURCE,
         paper=(REPLKNET,),
         differs="one norm after the sum of a bare depthwise pair; light stage entries; T1ce plain; decoder as in 02",
     ),
@@ -174,7 +172,8 @@ ZOO: tuple[NetworkSpec, ...] = (
         description="as 04, ConvFFN ratio 2",
         options={"trunk": (STRIDE,)},
         branches=flair_branch(REPLK_FFN2),
-        recipe=ADAMW_RECIPE,
+        recipe=recipes.REPLK,
+        recipe_source=recipes.REPLK_SOURCE,
         paper=(REPLKNET,),
         differs="one norm after the sum of a bare depthwise pair; light stage entries; T1ce plain; decoder as in 02",
     ),
@@ -184,7 +183,8 @@ ZOO: tuple[NetworkSpec, ...] = (
         description="as 04, MobileViT in stages 4 and 5",
         options={"trunk": (MOBILEVIT,)},
         branches=flair_branch(REPLK, REPLK, MOBILEVIT, MOBILEVIT),
-        recipe=ADAMW_RECIPE,
+        recipe=recipes.REPLK,
+        recipe_source=recipes.REPLK_SOURCE,
         paper=(REPLKNET, MOBILEVIT_PAPER),
         differs="as 04; MobileViT in the FLAIR branch and, after the fusion, for both",
     ),
@@ -194,7 +194,8 @@ ZOO: tuple[NetworkSpec, ...] = (
         description="as 04, MobileViT in stage 5 only",
         options={"trunk": (MOBILEVIT,)},
         branches=flair_branch(REPLK),
-        recipe=ADAMW_RECIPE,
+        recipe=recipes.REPLK,
+        recipe_source=recipes.REPLK_SOURCE,
         paper=(REPLKNET, MOBILEVIT_PAPER),
         differs="as 04; MobileViT after the fusion only",
     ),
@@ -213,7 +214,6 @@ ZOO: tuple[NetworkSpec, ...] = (
         description="as MobileNetV2Dilated, decoder narrow and without full resolution",
         options={"trunk": (MOBILENETV2_DILATED,), "fusion_stage": 3, "efficient_decoder": True},
         branches=dual(STEM, MOBILENETV2_DILATED),
-        recipe=ADAMW_RECIPE,
         paper=(MOBILENET_V2, SHUFFLENET_V2, EFFIDEC3D),
         differs="as MobileNetV2Dilated; every skip is brought to the first stage's width by a 1x1x1 convolution",
     ),
@@ -223,7 +223,8 @@ ZOO: tuple[NetworkSpec, ...] = (
         description="T1ce and FLAIR branches of extended MobileViT (v3-style fusion)",
         options={"trunk": (MOBILEVIT_V3[-1],)},
         branches=dual(STEM, MOBILENETV2, *MOBILEVIT_V3),
-        recipe=ADAMW_RECIPE,
+        recipe=recipes.HYBRID,
+        recipe_source=recipes.HYBRID_SOURCE,
         paper=(MOBILEVIT_PAPER, MOBILEVIT3_PAPER),
         differs="two encoders, fused from stage 5 on; attention from stage 3 on; expansion 2; decoder as in 02",
     ),
@@ -244,7 +245,6 @@ ZOO: tuple[NetworkSpec, ...] = (
         branches=dual(STEM, GHOST),
         paper=(GHOSTNET,),
         differs="as MobileNetV2, two bottlenecks; no squeeze-and-excitation",
-        recipe=GHOST_RECIPE,
     ),
     NetworkSpec(
         name="dualbranch_14_dilated",
@@ -261,7 +261,8 @@ ZOO: tuple[NetworkSpec, ...] = (
         description="T1ce and FLAIR branches of ConvNeXt",
         options={"trunk": (CONVNEXT,)},
         branches=dual(STEM, CONVNEXT),
-        recipe=CONVNEXT_RECIPE,
+        recipe=recipes.CONVNEXT,
+        recipe_source=recipes.CONVNEXT_SOURCE,
         paper=(CONVNEXT_PAPER,),
         differs="two encoders, fused from stage 5 on; two blocks a stage, no layer scale; decoder as in 02",
     ),
@@ -271,7 +272,6 @@ ZOO: tuple[NetworkSpec, ...] = (
         description="T1ce and FLAIR branches of ShuffleNetV2",
         options={"trunk": (SHUFFLENETV2,)},
         branches=dual(STEM, SHUFFLENETV2),
-        recipe=ADAMW_RECIPE,
         paper=(SHUFFLENET_V2,),
         differs="two encoders, fused from stage 5 on; two units a stage; decoder as in 02",
     ),
@@ -281,7 +281,6 @@ ZOO: tuple[NetworkSpec, ...] = (
         description="ShuffleNetV2 with dilation",
         options={"trunk": (SHUFFLENETV2_DILATED,)},
         branches=dual(STEM, SHUFFLENETV2_DILATED),
-        recipe=ADAMW_RECIPE,
         paper=(SHUFFLENET_V2,),
         differs="as ShuffleV2; rate 2 in the unit without stride, lowered to half the map where that is small",
     ),
@@ -291,7 +290,6 @@ ZOO: tuple[NetworkSpec, ...] = (
         description="ShuffleNetV2 with 7x7x7 depthwise kernels",
         options={"trunk": (SHUFFLENETV2_LK,)},
         branches=dual(STEM, SHUFFLENETV2_LK),
-        recipe=ADAMW_RECIPE,
         paper=(SHUFFLENET_V2,),
         differs="as ShuffleV2; kernels of 7 on every axis that the plan's kernel looks across",
     ),
@@ -301,7 +299,6 @@ ZOO: tuple[NetworkSpec, ...] = (
         description="T1ce and FLAIR branches of ShuffleNet v1",
         options={"trunk": (SHUFFLENET,)},
         branches=dual(STEM, SHUFFLENET),
-        recipe=ADAMW_RECIPE,
         paper=(SHUFFLENET_V1,),
         differs="two encoders, fused from stage 5 on; two units a stage, two groups; decoder as in 02",
     ),
@@ -311,7 +308,6 @@ ZOO: tuple[NetworkSpec, ...] = (
         description="one branch, T1ce and FLAIR concatenated",
         options={"trunk": (STRIDE,)},
         branches=(Branch(("t1ce", "flair"), (STRIDE,)),),
-        recipe=ADAMW_RECIPE,
         paper=(UNET, NNUNET),
         differs="one encoder of twice a branch's width, narrowed from stage 5 on; decoder as in 02",
     ),
@@ -321,7 +317,6 @@ ZOO: tuple[NetworkSpec, ...] = (
         description="one branch, four modalities concatenated",
         options={"trunk": (STRIDE,)},
         branches=(Branch(MODALITIES, (STRIDE,)),),
-        recipe=ADAMW_RECIPE,
         paper=(UNET, NNUNET),
         differs="one encoder of four times a branch's width, narrowed from stage 5 on; decoder as in 02",
     ),
@@ -331,7 +326,6 @@ ZOO: tuple[NetworkSpec, ...] = (
         description="two branches, T1ce and FLAIR",
         options={"trunk": (STRIDE,)},
         branches=dual(STRIDE),
-        recipe=ADAMW_RECIPE,
         paper=(UNET, NNUNET),
         differs="two encoders, fused from stage 5 on; the same network as DualBranchStride",
     ),
@@ -341,7 +335,6 @@ ZOO: tuple[NetworkSpec, ...] = (
         description="four branches, one modality each",
         options={"trunk": (STRIDE,)},
         branches=QUAD,
-        recipe=ADAMW_RECIPE,
         paper=(UNET, NNUNET),
         differs="four encoders, fused from stage 5 on; decoder as in 02",
     ),
@@ -352,7 +345,6 @@ ZOO: tuple[NetworkSpec, ...] = (
         network="modality_attention.ModalityAttentionUNet",
         options={"trunk": (STRIDE,)},
         branches=QUAD,
-        recipe=ADAMW_RECIPE,
         paper=(UNET, SQUEEZE_EXCITATION),
         differs="as QuadBranch; one weight per modality and stage, read by modality_weights",
     ),
@@ -378,8 +370,8 @@ ZOO: tuple[NetworkSpec, ...] = (
         dimensions=(3,),
         usual_size=ROI_SIZE,
         detector=True,
-        # one region of the whole brain: with this rate docs/cascade.md was measured, and it learns in 300 steps
-        recipe={**ADAMW_RECIPE, "initial_lr": 1e-3, "coordinates": True},
+        recipe={**recipes.HYBRID, "coordinates": True},
+        recipe_source=recipes.HYBRID_SOURCE,
         paper=(MOBILE_UNETR, MOBILEVIT_PAPER, COORDCONV),
         differs="as MobileUNETR, in 3D; coordinates of the whole volume, once, beside the image",
     ),
