@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from nnunet_ext.networks.norm import overwrite_input
+from nnunet_ext.networks.chain import Chain
 from nnunet_ext.networks.topology import Topology
 
 
@@ -37,7 +37,7 @@ def convolution(
     )
 
 
-class ConvNormAct(nn.Sequential):
+class ConvNormAct(Chain):
     """Convolution, normalisation, activation (in this order); ``act=False`` leaves the activation out."""
 
     def __init__(
@@ -64,6 +64,6 @@ class ConvNormAct(nn.Sequential):
             groups=groups,
             bias=topology.conv_bias,
         )
-        self.norm = overwrite_input(topology.norm(out_channels))
+        self.norm = topology.norm(out_channels)
         if act:
             self.act = topology.act()

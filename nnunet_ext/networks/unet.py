@@ -8,9 +8,9 @@ from dynamic_network_architectures.building_blocks.unet_decoder import UNetDecod
 from dynamic_network_architectures.initialization.weight_init import InitWeights_He
 from torch import Tensor, nn
 
+from nnunet_ext.networks.chain import Chain
 from nnunet_ext.networks.encoder import BranchEncoder
 from nnunet_ext.networks.layers import ConvNormAct
-from nnunet_ext.networks.norm import overwrite_input
 from nnunet_ext.networks.topology import Topology
 
 
@@ -22,7 +22,7 @@ class Decoder(UNetDecoder):
         del self.encoder
         for block in self.modules():
             if isinstance(block, ConvDropoutNormReLU):
-                overwrite_input(block.norm)
+                block.all_modules = Chain(*block.all_modules)
 
 
 class NarrowDecoder(Decoder):
