@@ -16,6 +16,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from nnunet_ext.networks.chain import in_turn
 from nnunet_ext.networks.channels import default_channels
 from nnunet_ext.networks.conv import Conv2d, Conv3d
 from nnunet_ext.networks.layers import ConvNormAct
@@ -74,7 +75,7 @@ class Fusion(ConvNormAct):
         total = self.conv.convolve(maps[0], kernels[0], self.conv.bias)
         for further, kernel in zip(maps[1:], kernels[1:], strict=True):
             total += self.conv.convolve(further, kernel, None)
-        return self.act(self.norm(total))
+        return in_turn(total, self.conv, self.norm, self.act)
 
 
 class BranchEncoder(nn.Module):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from nnunet_ext.networks.norm import overwrite_input
+from nnunet_ext.networks.chain import Chain
 from nnunet_ext.networks.topology import Topology
 
 
@@ -36,7 +36,7 @@ def convolution(
     return topology.conv_op(in_channels, out_channels, kernel, step, padding, dilation=rates, groups=groups, bias=bias)
 
 
-class ConvNormAct(nn.Sequential):
+class ConvNormAct(Chain):
     """Convolution, normalisation, activation (in this order); ``act=False`` leaves the activation out."""
 
     def __init__(
@@ -63,7 +63,7 @@ class ConvNormAct(nn.Sequential):
             groups=groups,
             bias=topology.conv_bias,
         )
-        self.norm = overwrite_input(topology.norm(out_channels))
+        self.norm = topology.norm(out_channels)
         if act:
             self.act = topology.act()
 

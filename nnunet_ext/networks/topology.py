@@ -11,7 +11,8 @@ from typing import Any
 
 from torch import nn
 
-from nnunet_ext.networks import conv, norm
+from nnunet_ext.networks.conv import Conv2d, Conv3d
+from nnunet_ext.networks.norm import InstanceNorm2d, InstanceNorm3d
 
 # what the plan's architecture holds for nnU-Net's own networks; widths and depths come from our tables instead
 PLAN_KEYS_NOT_USED = frozenset(
@@ -20,6 +21,13 @@ PLAN_KEYS_NOT_USED = frozenset(
 CLASS_KEYS = ("conv_op", "norm_op", "dropout_op", "nonlin")
 # voxels along an axis of the lowest map where the patch is not known: nnU-Net's planner leaves at least so many
 SMALLEST_MAP = 4
+# torch's operators with the forms that are fastest on a CPU; every other class is taken as it is
+OURS: Mapping[type[nn.Module], type[nn.Module]] = {
+    nn.Conv2d: Conv2d,
+    nn.Conv3d: Conv3d,
+    nn.InstanceNorm2d: InstanceNorm2d,
+    nn.InstanceNorm3d: InstanceNorm3d,
+}
 WIDTH_CAP = 10  # the deepest stages have at most ten times the first stage's channels, as in nnU-Net (320 = 10 * 32)
 
 
@@ -65,8 +73,7 @@ class Topology:
         for key in CLASS_KEYS:
             if isinstance(values.get(key), str):
                 values[key] = locate(values[key])
-        values["conv_op"] = conv.by_device(values["conv_op"])
-        values["norm_op"] = norm.by_device(values["norm_op"])
+        values["conv_op"], values["norm_op"] = (OURS.get(values[key], values[key]) for key in ("conv_op", "norm_op"))
         n_dims = 3 if issubclass(values["conv_op"], nn.Conv3d) else 2
         n_stages = plan.get("n_stages", len(values["strides"]))
         for key in ("strides", "kernel_sizes"):

@@ -9,9 +9,9 @@ from dynamic_network_architectures.initialization.weight_init import InitWeights
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from nnunet_ext.networks.chain import Chain
 from nnunet_ext.networks.encoder import BranchEncoder
 from nnunet_ext.networks.layers import ConvNormAct
-from nnunet_ext.networks.norm import overwrite_input
 from nnunet_ext.networks.residual_decoder import LINEAR
 from nnunet_ext.networks.topology import Topology
 from nnunet_ext.networks.weights import Network
@@ -31,7 +31,7 @@ class Decoder(UNetDecoder):
         del self.encoder
         for block in self.modules():
             if isinstance(block, ConvDropoutNormReLU):
-                overwrite_input(block.norm)
+                block.all_modules = Chain(*block.all_modules)
 
 
 class EfficientDecoder(Decoder):

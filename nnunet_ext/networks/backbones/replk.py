@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from nnunet_ext.networks.chain import in_turn
 from nnunet_ext.networks.depthwise import Backend, DepthwiseConv
 from nnunet_ext.networks.encoder import StagePlan
 from nnunet_ext.networks.layers import ConvNormAct, LightEntry, enlarged
@@ -100,7 +101,8 @@ class RepLKBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The maps plus what the large kernels see."""
-        return x + self.project(self.act(self.norm(self.depthwise(self.expand(x)))))
+        wide = in_turn(self.depthwise(self.expand(x)), self.depthwise, self.norm, self.act)
+        return x + self.project(wide)
 
 
 class ConvFFN(nn.Module):
