@@ -89,7 +89,7 @@ def copy(target: Path) -> None:
 
 
 def examine(tests: tuple[str, ...], mutant: Mutant | None = None) -> Outcome:
-    """Runs tests in a copy with the fault, until the first fails; the copy comes before the package that is installed."""
+    """Runs tests in a copy with the fault, until the first fails; the copy hides the package that is installed."""
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         copy(root)
