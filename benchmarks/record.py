@@ -28,10 +28,15 @@ def markdown(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 
 
 def command() -> str:
-    """The words that started this script, relative to the repository, as they can be typed again."""
-    script = Path(sys.argv[0]).resolve()
-    name = script.relative_to(ROOT).as_posix() if script.is_relative_to(ROOT) else script.name
-    return shlex.join(["python", name, *sys.argv[1:]])
+    """The words that started this script, as they can be typed again; of the machine's folders only the last part."""
+    script, *words = sys.argv
+    path = Path(script).resolve()
+    if path.is_relative_to(ROOT):
+        name = path.relative_to(ROOT)
+        start = ["-m", ".".join(name.with_suffix("").parts)] if name.parts[0] == "tests" else [name.as_posix()]
+    else:
+        start = [path.name]
+    return shlex.join(["python", *start, *(Path(word).name if Path(word).is_absolute() else word for word in words)])
 
 
 def commit() -> str | None:

@@ -1,0 +1,55 @@
+"""No figure stands in a document that no file of results holds."""
+
+import json
+import re
+
+import pytest
+
+from benchmarks import documents, record
+
+DOCUMENTS = [record.ROOT / "README.md", *sorted(documents.DOCS.glob("*.md"))]
+ELSEWHERE = {("README.md", "networks"), ("trainers.md", "recipes"), ("networks.md", "shares")}
+"""Tables that other tests compare with what they come from."""
+MEASURED = re.compile(r"\d\.\d|\d %|\d%")
+
+
+@pytest.mark.parametrize("place", documents.PLACES, ids=lambda p: f"{p.document}, {p.marker}")
+def test_a_table_is_that_of_its_file(place):
+    text = (documents.DOCS / place.document).read_text(encoding="utf-8")
+    assert documents.marked(text, place.marker).strip() == documents.table_of(place), "run `make tables`"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
+def test_a_table_of_figures_has_a_file(path):
+    text = path.read_text(encoding="utf-8")
+    known = [(p.document, p.marker) for p in documents.PLACES] + sorted(ELSEWHERE)
+    for marker in (marker for document, marker in known if document == path.name):
+        text = text.replace(documents.marked(text, marker), "")
+    for table in documents.tables(text):
+        assert not MEASURED.search(table), f"give this table a file and a place in benchmarks/documents.py:\n{table}"
+
+
+@pytest.mark.parametrize("path", sorted(record.RESULTS.glob("*.json")), ids=lambda p: p.name)
+def test_results_say_what_made_them(path):
+    found = json.loads(path.read_text(encoding="utf-8"))
+    found = {**found, **found.get("environment", {})}
+    assert re.fullmatch(r"[0-9a-f]{40}\+?", found["commit"])
+    assert found["command"].startswith("python ")
+
+
+def test_every_table_of_results_has_its_figures_as_json():
+    for path in record.RESULTS.glob("*.md"):
+        assert path.with_suffix(".json").is_file(), path.name
+
+
+def test_the_tables_of_a_text():
+    text = "before\n\n| a |\n|---|\n| 1 |\n\nbetween | no table\n| b |\n|---|"
+    assert documents.tables(text) == ["| a |\n|---|\n| 1 |", "| b |\n|---|"]
+
+
+def test_a_table_is_put_between_its_markers():
+    text = "a\n<!-- x -->\nold\n<!-- /x -->\nb\n<!-- y -->\n<!-- /y -->\n"
+    assert documents.put(text, "x", "new") == text.replace("old", "new")
+    assert documents.put(text, "y", "new") == text.replace("<!-- y -->\n", "<!-- y -->\nnew\n")
+    with pytest.raises(ValueError, match="once, found 0"):
+        documents.put(text, "z", "new")
