@@ -51,7 +51,7 @@ def commit() -> str | None:
 
 def environment(packages: Sequence[str] = PACKAGES) -> dict[str, Any]:
     """Commit, versions and hardware; with torch among the packages its threads, CUDA and GPU as well."""
-    found = {
+    found: dict[str, Any] = {
         "commit": commit(),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in packages}},
         "hardware": {"machine": platform.machine(), "processor": _processor()},

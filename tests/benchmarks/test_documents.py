@@ -10,7 +10,9 @@ from benchmarks import documents, record
 DOCUMENTS = [record.ROOT / "README.md", *sorted(documents.DOCS.glob("*.md"))]
 ELSEWHERE = {("README.md", "networks"), ("trainers.md", "recipes"), ("networks.md", "shares")}
 """Tables that other tests compare with what they come from."""
-MEASURED = re.compile(r"\d\.\d|\d %|\d%")
+PROTOCOL = "real_data.md"
+"""Shows what commands printed that are no benchmarks; each table stands below its command."""
+FIGURE = re.compile(r"[-+]?\d[\d.,x]*( ?%| min| s| GiB)?( / \d[\d.]*)*( \(.*\))?")
 
 
 @pytest.mark.parametrize("place", documents.PLACES, ids=lambda p: f"{p.document}, {p.marker}")
@@ -19,14 +21,30 @@ def test_a_table_is_that_of_its_file(place):
     assert documents.marked(text, place.marker).strip() == documents.table_of(place), "run `make tables`"
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
+def figures(table):
+    """The columns that hold figures and nothing else."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+    return [
+        column
+        for column in zip(*rows, strict=False)
+        if any(column) and all(map(FIGURE.fullmatch, filter(None, column)))
+    ]
+
+
+@pytest.mark.parametrize("path", [path for path in DOCUMENTS if path.name != PROTOCOL], ids=lambda p: p.name)
 def test_a_table_of_figures_has_a_file(path):
     text = path.read_text(encoding="utf-8")
     known = [(p.document, p.marker) for p in documents.PLACES] + sorted(ELSEWHERE)
     for marker in (marker for document, marker in known if document == path.name):
         text = text.replace(documents.marked(text, marker), "")
     for table in documents.tables(text):
-        assert not MEASURED.search(table), f"give this table a file and a place in benchmarks/documents.py:\n{table}"
+        assert not figures(table), f"give this table a file and a place in benchmarks/documents.py:\n{table}"
+
+
+def test_what_a_column_of_figures_is():
+    rows = ["| x | 1.5 | 128x96 | 2 of 3 | 0.5 / 0.25 |", "| y |  | 3 % | 7 | 1 |"]
+    table = "\n".join(["| a | b | c | d | e |", "|---|---|---|---|---|", *rows])
+    assert [column[0] for column in figures(table)] == ["1.5", "128x96", "0.5 / 0.25"]
 
 
 @pytest.mark.parametrize("path", sorted(record.RESULTS.glob("*.json")), ids=lambda p: p.name)
