@@ -20,7 +20,7 @@ import json
 import multiprocessing
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -44,7 +44,9 @@ from nnunet_ext.networks import registry  # noqa: E402 - see above
 from nnunet_ext.networks.spec import NetworkSpec  # noqa: E402 - see above
 from nnunet_ext.networks.stock_plan import INPUT_CHANNELS, stock_plan  # noqa: E402 - see above
 from nnunet_ext.trainers.guard import FiniteLoss  # noqa: E402 - see above
+from nnunet_ext.trainers.optimisers import OPTIMISERS, optimiser_for  # noqa: E402 - see above
 from nnunet_ext.trainers.recipe import Recipe  # noqa: E402 - see above
+from nnunet_ext.trainers.schedules import DECAYS  # noqa: E402 - see above
 
 WHOLE, EDGE = 64, 32  # voxels of the phantom and of the patch
 STAGES = 4  # nnU-Net's number for a patch of 32
@@ -56,8 +58,8 @@ RECIPE: Mapping[str, Any] = {
     "initial_lr": 5e-3,
     "weight_decay": 0.0,  # to overfit is the aim
     "schedule": "cosine",
-    "warmup_epochs": 30,
 }
+WARMUP = 20  # the part of the steps in which the rate rises: one in so many
 EXCEPTIONS: Mapping[str, Mapping[str, Any]] = {}
 """What differs from ``RECIPE`` for networks that do not learn with it."""
 SEED = 1  # of the initial weights
@@ -171,7 +173,8 @@ def seen(network: nn.Module, images: Tensor, regions: Tensor) -> dict[str, float
 def recipe_for(network: str, changes: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
     """The recipe of a network, its schedule compressed to the run, and what differs from that of all networks."""
     changed = {**EXCEPTIONS.get(network, {}), **changes}
-    return Recipe(**{**RECIPE, **changed}, epochs=STEPS, iterations=1), changed
+    steps = {"warmup_epochs": STEPS // WARMUP, "epochs": STEPS, "iterations": 1}
+    return Recipe(**{**RECIPE, **changed, **steps}), changed
 
 
 def overfit(run: Run, **changes: Any) -> Learned:
@@ -196,7 +199,7 @@ def overfit(run: Run, **changes: Any) -> Learned:
 
 def steps(network: nn.Module, recipe: Recipe, images: Tensor, wanted: list[Tensor]) -> Iterator[int]:
     """Takes one optimiser step after the other, until the recipe ends, and says how many have been taken."""
-    optimiser, schedule = recipe.optimiser_for(network.parameters())
+    optimiser, schedule = optimiser_for(recipe, network)
     loss = loss_for(len(wanted))
     for step in range(1, recipe.epochs + 1):
         schedule.step(step - 1)
@@ -284,7 +287,12 @@ def merged(results: Sequence[Mapping[str, Any]], new: Mapping[str, Any]) -> list
 
 def setting(text: str) -> tuple[str, str | float]:
     """``FIELD=VALUE`` of a recipe, in which the value of a rate is a number."""
-    known = {"optimiser": Recipe.OPTIMISERS, "schedule": Recipe.DECAYS, "initial_lr": None, "weight_decay": None}
+    known: dict[str, Collection[str] | None] = {
+        "optimiser": OPTIMISERS,
+        "schedule": DECAYS,
+        "initial_lr": None,
+        "weight_decay": None,
+    }
     name, _, value = text.partition("=")
     if name not in known:
         raise argparse.ArgumentTypeError(f"expected one of {', '.join(known)} before the =, not {text!r}")
