@@ -95,7 +95,7 @@ def compare(names: list[str], patch: tuple[int, ...], repeats: int) -> list[Row]
 
 def table(rows: list[Row]) -> str:
     """Fastest first."""
-    from benchmarks.costs.report import markdown
+    from benchmarks.record import markdown
 
     header = ["network", "parameters (M)", "GMACs", "processor (s)", "clock (s)", "times faster", "range", "by clock"]
     return markdown(
@@ -118,7 +118,7 @@ def table(rows: list[Row]) -> str:
 
 def command(args: argparse.Namespace) -> int:
     """Measures and writes."""
-    from benchmarks.costs.report import write_json
+    from benchmarks.record import write_json
 
     torch.set_num_threads(args.threads)
     rows = compare(args.models or default_models(), tuple(args.patch), args.repeats)
