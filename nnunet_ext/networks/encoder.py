@@ -147,13 +147,13 @@ class BranchEncoder(nn.Module):
             maps = [cast(nn.ModuleList, branch)[k](m) for branch, m in zip(self.branches, maps, strict=True)]
             yield maps
 
-    def fuse(self, stage: int, maps: list[Tensor]) -> Tensor:
-        """The skip of a stage, counted from 0, from the maps of all branches."""
-        return self.fusions[stage](maps)
+    def fused(self, x: Tensor) -> list[Tensor]:
+        """The skips of the stages before the trunk, high to low resolution, for the input (B, C, Z, Y, X)."""
+        return [fusion(maps) for fusion, maps in zip(self.fusions, self.branch_maps(x), strict=True)]
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(B, C, Z, Y, X) -> one map per stage, high to low resolution."""
-        skips = [self.fuse(stage, maps) for stage, maps in enumerate(self.branch_maps(x))]
+        skips = self.fused(x)
         x = skips[-1] if skips else x
         for stage in self.trunk:
             x = stage(x)

@@ -354,7 +354,7 @@ ZOO: tuple[NetworkSpec, ...] = (
         branches=QUAD,
         recipe=ADAMW_RECIPE,
         paper=(UNET, SQUEEZE_EXCITATION),
-        differs="four encoders, fused from stage 5 on; one weight per modality and stage, read by modality_weights",
+        differs="four encoders, fused from stage 5 on; one weight per modality and stage, from magnitudes in its scale",
     ),
     NetworkSpec(
         name="roi_unet3d",
