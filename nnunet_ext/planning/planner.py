@@ -17,7 +17,7 @@ from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer
 from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
-from nnunet_ext.networks.channels import resolve_channels
+from nnunet_ext.networks.channels import channel_names, resolve_channels
 from nnunet_ext.planning.memory import TrainingMemory
 from nnunet_ext.planning.search import GB, Fit, Plan, Search, patch_of
 from nnunet_ext.planning.sharing import share_data
@@ -52,7 +52,9 @@ class FittingPlanner(ExperimentPlanner):
         self.UNet_reference_val_corresp_bs_2d = self.UNet_reference_val_corresp_bs_3d = self.UNet_min_batch_size
         labels = LabelManager(self.dataset_json["labels"], self.dataset_json.get("regions_class_order"))
         self._classes, self._labels = labels.num_segmentation_heads, len(labels.foreground_labels)
-        self._image_channels = len(self.dataset_json["channel_names"])
+        self._source = str(Path(self.raw_dataset_folder, "dataset.json"))  # which planning copies to the plans
+        self._channel_names = channel_names(self.dataset_json, self._source)
+        self._image_channels = len(self._channel_names)
         self._further_channels = 0  # one-hot labels of a previous stage
         self.refused: dict[str, str] = {}  # configuration -> why it is left out
         self._fits: dict[str, Fit] = {}
@@ -226,7 +228,7 @@ class FittingPlanner(ExperimentPlanner):
                 f"{spec.trainer} is a detector, which has a plan of its own; `nnunet_ext plan-roi` adds it."
             )
         if spec.branches:
-            resolve_channels(spec.modalities, self.dataset_json["channel_names"])
+            resolve_channels(spec.modalities, self._channel_names, self._source)
         if spec.input_size:
             size = "x".join(map(str, spec.input_size))
             raise ValueError(f"{spec.trainer} reads images of {size} voxels only, so no patch can be planned for it.")

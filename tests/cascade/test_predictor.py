@@ -144,7 +144,7 @@ def test_what_is_dropped_is_said(folders, caplog):
     made = predictor(*folders, roi=mask(SHAPE, TUMOR, FAR), max_components=1)
     with caplog.at_level(logging.WARNING):
         made.predict_logits_from_preprocessed_data(volume(SHAPE))
-    assert "A case: 1 components, together 0.192 ml, get no crop: beyond max_components" in caplog.text
+    assert "the image: 1 components, together 0.192 ml, get no crop: beyond max_components" in caplog.text
     kept, dropped = made.reports[0].facts["components"]
     assert (kept["crops"], dropped["dropped"]) == ([0], "beyond max_components")
 
