@@ -33,9 +33,8 @@ def check_image(path: Path) -> None:
     if not path.name.endswith(NIFTI):
         return
     try:
-        header = nib.load(path).header
-        shape, held = header.get_data_shape(), _size(path)
-        needed = header.get_data_offset() + prod(shape) * header.get_data_dtype().itemsize
+        voxels, held = nib.load(path).dataobj, _size(path)
+        shape, needed = voxels.shape, voxels.offset + prod(voxels.shape) * voxels.dtype.itemsize
     except DAMAGE as error:
         reason = " ".join(str(error).split()).removesuffix(".") or type(error).__name__
         raise ValueError(f"{path} is damaged or no NIfTI file ({reason}); download or copy it again.") from error

@@ -144,11 +144,11 @@ class Replayed(TorchDispatchMode):
         # modes of torch functions would hear of each function that a kernel uses, and of each question about a tensor
         with torch._C.DisableTorchFunction():
             out, count = KERNELS.run(func, args, kwargs or {})
-            self.saw(out, count)
+            self.saw(func, args, out, count)
         return out
 
-    def saw(self, out: Any, macs: int) -> None:
-        """What an operator gave, and its MACs; for subclasses."""
+    def saw(self, operator: Any, args: Arguments, out: Any, macs: int) -> None:
+        """What an operator gave for its arguments, and its MACs; for subclasses."""
 
 
 def signature(values: Iterable[Any]) -> tuple[Hashable, ...]:

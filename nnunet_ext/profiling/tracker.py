@@ -18,8 +18,9 @@ from torch.utils._pytree import tree_leaves
 
 from nnunet_ext.profiling.replay import Replayed
 
-ACTIVATION = "activation"
+ACTIVATION, PARAMETER, COPY = "activation", "parameter", "copy of a weight"
 OTHER = "other"
+aten = torch.ops.aten
 ACCUMULATE = "AccumulateGrad"  # autograd's node that adds to a parameter's gradient: it belongs to no forward operator
 
 
@@ -30,7 +31,7 @@ class Block:
     Attributes:
         nbytes: its size in bytes.
         stage: stage of the network in which it was made; None until the next stage begins, see :class:`Tracker`.
-        kind: ``activation``, or what else it was declared to be.
+        kind: ``activation``, a copy of a weight in another precision, or what else it was declared to be.
         born, died: time in number of events; ``died`` is None as long as it lives.
     """
 
@@ -88,16 +89,17 @@ class Tracker(Replayed):
             handle.remove()
         self._handles.clear()
 
-    def saw(self, out: Any, macs: int) -> None:
+    def saw(self, operator: Any, args: tuple[Any, ...], out: Any, macs: int) -> None:
         """Records what an operator made."""
         stage = self._stage()
+        kind = COPY if operator is aten._to_copy.default and self._is_weight(args[0]) else ACTIVATION
         if stage is None:
             self._pending_macs += macs
         else:
             self.macs[stage] += macs
         for tensor in (out,) if isinstance(out, Tensor) else tree_leaves(out):
             if isinstance(tensor, Tensor):
-                self._see(tensor, stage, ACTIVATION)
+                self._see(tensor, stage, kind)
 
     def declare(self, tensors: Iterable[Tensor], kind: str) -> None:
         """Says what tensors are that are no activations: known ones change their kind, new ones are taken in."""
@@ -111,6 +113,10 @@ class Tracker(Replayed):
         self._enter(label)
         yield
         self._leave()
+
+    def _is_weight(self, tensor: Tensor) -> bool:
+        known = self._living.get(tensor.untyped_storage()._cdata)
+        return known is not None and known[1].kind == PARAMETER
 
     def _see(self, tensor: Tensor, stage: str | None, kind: str) -> Block:
         storage = tensor.untyped_storage()

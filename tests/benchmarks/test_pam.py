@@ -325,7 +325,7 @@ def test_measured_on_a_cpu_agrees_with_the_prediction(monkeypatch, tmp_path):
     arguments = ["--models", "dualbranch_14_ghostnet_xs", *SMALL, "--device", "cpu", "--repeats", 2, "--out", tmp_path]
     assert run(monkeypatch, pam, *arguments) == 0
     (row,) = json.loads((tmp_path / "pam.json").read_text(encoding="utf-8"))["rows"]
-    predicted = row["predicted"]["training"]["activations"] / 2**20
+    predicted = row["predicted"]["training"]["pam"] / 2**20
     assert row["pam_train_mib"] == pytest.approx(predicted, rel=0.01)
     assert row["pam_sd_mib"] is not None
     assert row["precision"] == "fp32"

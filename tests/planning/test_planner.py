@@ -51,7 +51,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def planner_of(folder, memory, gb, name="ours"):
-    return FittingPlanner(folder, dataset.plans(folder), memory, gb, name)
+    return FittingPlanner(folder, dataset.plans(folder), memory, gb, name, reserve=0)
 
 
 def planned(folder, memory, gb):
