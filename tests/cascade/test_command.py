@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunet_ext.cli import run_command
@@ -210,7 +212,6 @@ def test_the_previous_stage_of_nnunets_own_cascade(tmp_path, images, capsys, mon
 
 def test_stock_trainers_segment_too(tmp_path, folders, monkeypatch, images):
     """nnU-Net's own network, read by nnU-Net itself; it has no coordinates."""
-    import torch
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
@@ -382,6 +383,18 @@ def test_parts_may_end_at_the_same_time(tmp_path):
     parts = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
     assert [part.wait() for part in parts] == [0, 0]
     assert summary(tmp_path)["seconds"] == {"export": 2.0}
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
+def test_threads_are_for_the_processors_that_this_process_may_use():
+    allowed, threads = os.sched_getaffinity(0), torch.get_num_threads()
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        predict_cascade._device("cpu")
+        assert torch.get_num_threads() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+        torch.set_num_threads(threads)
 
 
 def test_no_gpu(images, capsys, monkeypatch):
