@@ -17,7 +17,8 @@ import sys
 import time
 from pathlib import Path
 
-FILES = ("pam.csv", "pam_memory.csv", "stage_wise_pam_results.csv", "pam.json", "pam_stages.png", "pam_scatter.png")
+CSVS = ("pam.csv", "pam_memory.csv", "stage_wise_pam_results.csv")
+FILES = (*CSVS, "pam.md", "pam.json", "pam_stages.png", "pam_scatter.png")
 
 
 def command(args: argparse.Namespace) -> int:
@@ -31,7 +32,7 @@ def command(args: argparse.Namespace) -> int:
     models = models_of(args)
     args.advise = args.advise or (args.device == "meta" and len(models) < MANY)
     request, folder = request_of(args), writable(args.out, FILES)
-    table, memory, stages, everything, bars, points = (folder / name for name in FILES)
+    table, memory, stages, text, everything, bars, points = (folder / name for name in FILES)
     tables = {
         table: lambda row: [row.record()],
         memory: lambda row: report.memory_records([row]),
@@ -39,6 +40,7 @@ def command(args: argparse.Namespace) -> int:
     }
     found = list(report.recorded(rows(models, request), tables, len(models)))
     usage = Usage.of((row.process for row in found), time.perf_counter() - start)
+    text.write_text(report.pam_table(found) + "\n", encoding="utf-8")
     print("\n".join([report.pam_table(found), *report.remedy_lines(found)]))
     report.write_json(everything, report.cost_records(found), usage=usage.as_dict())
     pictures.stage_bars(found, bars)

@@ -61,6 +61,7 @@ def test_writes_every_file_and_its_rows_add_up(monkeypatch, tmp_path, capsys):
         assert int(row["flops"]) == 2 * int(row["macs"])
         assert float(row["card_gb"]) * 1024 == pytest.approx(float(row["total_train_mib"]) + 2.5 * 1024)
     assert "recompute" in printed
+    assert printed.startswith((tmp_path / "pam.md").read_text(encoding="utf-8"))
     written = json.loads((tmp_path / "pam.json").read_text(encoding="utf-8"))
     assert written["usage"]["rows"] == 3
     assert 50 < written["usage"]["resident_mib"] < 10_000
