@@ -17,7 +17,6 @@ from torch import nn
 from nnunet_ext.profiling.autocast import Precision, precision_of
 from nnunet_ext.profiling.cost import Cost, Memory, StageCost
 from nnunet_ext.profiling.devices import Device, place, stand_in
-from nnunet_ext.profiling.replay import Replayed
 from nnunet_ext.profiling.stages import stage_of_parameters, stages_of
 from nnunet_ext.profiling.step import OPTIMISER, Training, make_optimiser, state_of
 from nnunet_ext.profiling.timeline import Peak, find_peak
@@ -94,8 +93,7 @@ def follow_training(
     with stand_in(device) as place_of:
         place(network, place_of)
         image = torch.empty(tuple(input_shape), device=place_of)
-        with Replayed():
-            chosen = make_optimiser(optimiser, network.parameters(), foreach=device == "cuda")
+        chosen = make_optimiser(optimiser, network.parameters(), foreach=device == "cuda")
         training = Training(network, image, chosen, precision_of(device, precision), accumulation)
         tracker = _tracker(network)
         tracker.declare(state_of(chosen), STATE)

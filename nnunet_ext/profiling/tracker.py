@@ -14,9 +14,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from nnunet_ext.profiling.replay import Replayed
+from nnunet_ext.profiling.macs import macs
 
 ACTIVATION, PARAMETER, COPY = "activation", "parameter", "copy of a weight"
 OTHER = "other"
@@ -42,7 +43,7 @@ class Block:
     died: int | None = None
 
 
-class Tracker(Replayed):
+class Tracker(TorchDispatchMode):
     """Records the storages and the MACs of everything that runs within ``with tracker:``, by stage of the network.
 
     What runs between two stages belongs to the one that begins next: concatenations are made for what follows. What
@@ -89,14 +90,23 @@ class Tracker(Replayed):
             handle.remove()
         self._handles.clear()
 
-    def saw(self, operator: Any, args: tuple[Any, ...], out: Any, macs: int) -> None:
-        """Records what an operator made."""
+    def __torch_dispatch__(
+        self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Runs one operator and records what it made."""
+        # modes of torch functions would hear of each function that a kernel uses, and of each question about a tensor
+        with torch._C.DisableTorchFunction():
+            out = func(*args, **(kwargs or {}))
+            self._saw(func, args, out, macs(func, args, kwargs or {}, out))
+        return out
+
+    def _saw(self, operator: Any, args: tuple[Any, ...], out: Any, count: int) -> None:
         stage = self._stage()
         kind = COPY if operator is aten._to_copy.default and self._is_weight(args[0]) else ACTIVATION
         if stage is None:
-            self._pending_macs += macs
+            self._pending_macs += count
         else:
-            self.macs[stage] += macs
+            self.macs[stage] += count
         for tensor in (out,) if isinstance(out, Tensor) else tree_leaves(out):
             if isinstance(tensor, Tensor):
                 self._see(tensor, stage, kind)
