@@ -24,6 +24,7 @@ REQUIREMENTS = [
     "adjustText",
     "matplotlib",
     "isal",
+    "joblib",
 ]
 
 EXTRAS = {

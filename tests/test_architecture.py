@@ -18,7 +18,8 @@ ARROWS: dict[str, set[str] | None] = {
     "coordinates": {"nnunetv2"},
     "trainers": {"networks", "coordinates", "nnunetv2"},
     "discovery": {"trainers"},
-    "cascade": {"coordinates", "trainers", "nnunetv2"},  # trainers by name
+    "images": set(),
+    "cascade": {"coordinates", "trainers", "networks", "images", "nnunetv2"},  # trainers by name
     "profiling": {"networks"},
     "planning": {"profiling", "networks", "nnunetv2"},
     "evaluation": set(),

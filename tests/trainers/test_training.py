@@ -182,7 +182,8 @@ def test_a_dataset_of_two_modalities_in_another_order_works(nnunet_with):
 
 def test_a_dataset_without_flair_is_refused_before_anything_is_created(nnunet_with):
     results = nnunet_with(("T1", "T1ce", "T2", "ADC"))
-    with pytest.raises(ValueError, match=r"'ADC'.*flair: flair, t2f"):
+    copy = Path(os.environ["nnUNet_preprocessed"], workspace.DATASET, "dataset.json")  # which nnU-Net reads
+    with pytest.raises(ValueError, match=rf"'ADC'.*give channel_names in {copy} known names.*flair: flair, t2f"):
         trainer_for()
     assert not results.exists() or not list(results.iterdir())
 
