@@ -4,9 +4,10 @@
         [--scratch DIR] [--out RESULTS/convert_brats]
 
 Each number of cases is measured by itself: cases beyond those of the source (by default four phantoms of full size)
-are links to them under other names (so ``--allow-duplicates``). Time is of the whole process, with imports, the median of the repeats, which take
-turns; memory is the largest sum of the resident sets of all processes, read every 20 ms from the process table of
-Linux; bytes are of the files that are no hard links. Writes ``--out`` with the endings .json and .md.
+are links to them under other names (so ``--allow-duplicates``). Time is of the whole process, with imports, the median
+of the repeats, which take turns; memory is the largest sum of the resident sets of all processes, read every 20 ms from
+the process table of Linux; bytes are of the files that are no hard links. Writes ``--out`` with the endings .json and
+.md.
 """
 
 import argparse
