@@ -17,6 +17,7 @@ FILES = ("flops.csv", "stage_wise_flops.csv", "flops.json")
 
 def command(args: argparse.Namespace) -> int:
     """Makes the table and the files."""
+    from benchmarks import record
     from benchmarks.costs import report
     from benchmarks.costs.options import models_of, writable
     from benchmarks.costs.rows import Request, rows
@@ -27,7 +28,7 @@ def command(args: argparse.Namespace) -> int:
     table, stages, everything = (folder / name for name in FILES)
     report.write_csv(table, report.flops_records(found))
     report.write_csv(stages, report.stage_counts(found))
-    report.write_json(everything, report.flops_records(found))
+    record.write_json(everything, report.flops_records(found))
     print(f"files in {folder}")
     return 0
 

@@ -16,6 +16,7 @@ FILES = ("latency.csv", "latency.json")
 
 def command(args: argparse.Namespace) -> int:
     """Makes the table and the files."""
+    from benchmarks import record
     from benchmarks.costs import report
     from benchmarks.costs.options import models_of, request_of, writable
     from benchmarks.costs.rows import latency_row
@@ -26,7 +27,7 @@ def command(args: argparse.Namespace) -> int:
     print(report.latency_table(found))
     table, everything = (folder / name for name in FILES)
     report.write_csv(table, found)
-    report.write_json(everything, found)
+    record.write_json(everything, found)
     print(f"files in {folder}")
     return 0
 

@@ -19,6 +19,7 @@ FILES = ("pam.csv", "pam_memory.csv", "stage_wise_pam_results.csv", "pam.json", 
 
 def command(args: argparse.Namespace) -> int:
     """Makes the table and the files."""
+    from benchmarks import record
     from benchmarks.costs import pictures, report
     from benchmarks.costs.options import models_of, request_of, writable
     from benchmarks.costs.rows import MANY, rows
@@ -34,7 +35,7 @@ def command(args: argparse.Namespace) -> int:
     print("\n".join([report.pam_table(found), *report.remedy_lines(found)]))
     report.write_csv(memory, report.memory_records(found))
     report.write_csv(stages, report.stage_records(found))
-    report.write_json(everything, report.cost_records(found), usage=usage.as_dict())
+    record.write_json(everything, report.cost_records(found), usage=usage.as_dict())
     pictures.stage_bars(found, bars)
     pictures.scatters(found, points)
     print(f"{usage}; files in {folder}")

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # a script's own package is not on the path
 
 from benchmarks.costs.options import run_command, writable  # noqa: E402 - needs the path above
-from benchmarks.costs.report import markdown, write_json  # noqa: E402 - see above
+from benchmarks.record import markdown, write_json  # noqa: E402 - see above
 from nnunet_ext.commands.plan import (  # noqa: E402 - see above
     cells,
     check_files,

@@ -25,7 +25,8 @@ from torch.utils.flop_counter import FlopCounterMode
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # a script's own package is not on the path
 
-from benchmarks.costs.models import topology  # noqa: E402 - needs the path above
+from benchmarks import documents, record  # noqa: E402 - needs the path above
+from benchmarks.costs.models import topology  # noqa: E402 - see above
 from nnunet_ext.networks import registry  # noqa: E402 - see above
 from nnunet_ext.networks.backbones.mobilevit import MobileViTBlock  # noqa: E402 - see above
 from nnunet_ext.networks.spec import NetworkSpec  # noqa: E402 - see above
@@ -200,15 +201,11 @@ def records() -> list[dict[str, Any]]:
 
 def main() -> None:
     """The command."""
-    from benchmarks.costs.report import write_json
-
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    write_json(RESULT, records())
+    record.write_json(RESULT, records())
     table = markdown(json.loads(RESULT.read_text(encoding="utf-8"))["rows"])
-    text = DOCUMENT.read_text(encoding="utf-8")
-    begin, end = "<!-- shares -->\n", "\n<!-- /shares -->"
-    before, rest = text.split(begin)
-    DOCUMENT.write_text(f"{before}{begin}{table}{end}{rest.split(end)[1]}", encoding="utf-8")
+    text = documents.put(DOCUMENT.read_text(encoding="utf-8"), "shares", table)
+    DOCUMENT.write_text(text, encoding="utf-8")
     print(table)
 
 

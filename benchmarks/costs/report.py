@@ -1,33 +1,15 @@
-"""Tables of costs: Markdown for the terminal, CSV and JSON for files."""
+"""Tables of costs: Markdown for the terminal, CSV and records for files."""
 
 import csv
-import json
-import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from benchmarks.costs.rows import CARDS, Row, milliseconds
+from benchmarks.record import markdown
 from nnunet_ext.profiling.cost import MIB, Memory
 from nnunet_ext.profiling.measure import Measured
-
-PACKAGES = ("nnunet_ext", "torch", "nnunetv2", "dynamic-network-architectures", "monai", "numpy")
-
-
-def markdown(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """A table whose columns are aligned, so that it reads on a terminal as well."""
-    cells = [list(header), *map(list, lines)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    padded = [
-        [c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
-        for row in cells
-    ]
-    rule = ["-" * w if i == 0 else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in [padded[0], rule, *padded[1:]])
 
 
 def pam_table(rows: Sequence[Row]) -> str:
@@ -198,12 +180,6 @@ def recorded(rows: Iterable[Row], path: Path) -> Iterator[Row]:
             yield row
 
 
-def write_json(path: Path, records: Sequence[Mapping[str, Any]], **further: Any) -> None:
-    """The records with what they were made with and on, and what else is told of all of them."""
-    written = {**environment(), **further, "rows": list(records)}
-    path.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
-
-
 def cost_records(rows: Iterable[Row]) -> list[dict[str, Any]]:
     """Everything that is known of each row; memory in bytes but for the columns of the CSV."""
     return [
@@ -219,29 +195,3 @@ def cost_records(rows: Iterable[Row]) -> list[dict[str, Any]]:
         }
         for row in rows
     ]
-
-
-def environment() -> dict[str, Any]:
-    """Versions and hardware."""
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
-        "cuda": torch.version.cuda,
-        "cudnn": torch.backends.cudnn.version(),
-        "hardware": {"machine": platform.machine(), "processor": _processor(), "gpu": gpu},
-        "threads": torch.get_num_threads(),
-    }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:  # an optional package
-        return None
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0]}, {len(names)} threads" if names else platform.processor()

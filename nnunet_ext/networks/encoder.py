@@ -160,14 +160,14 @@ class BranchEncoder(nn.Module):
             maps = [cast(nn.ModuleList, branch)[k](m) for branch, m in zip(self.branches, maps, strict=True)]
             yield maps
 
-    def fuse(self, stage: int, maps: list[Tensor]) -> Tensor:
-        """The skip of a stage, counted from 0, from the maps of all branches."""
-        return self.fusions[stage](maps)
+    def fused(self, x: Tensor) -> list[Tensor]:
+        """The skips of the stages before the trunk from ``first_skip`` on, high to low resolution, for the input."""
+        fusions = zip(self.fusions, self.branch_maps(x), strict=True)
+        return [fusion(maps) for stage, (fusion, maps) in enumerate(fusions) if stage >= self.n_skipped]
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(B, C, Z, Y, X) -> one map per stage from ``first_skip`` on, high to low resolution."""
-        fused = (self.fuse(stage, maps) for stage, maps in enumerate(self.branch_maps(x)) if stage >= self.n_skipped)
-        skips = list(fused)
+        skips = self.fused(x)
         x = skips[-1] if skips else x
         for stage in self.trunk:
             x = stage(x)

@@ -346,7 +346,7 @@ ZOO: tuple[NetworkSpec, ...] = (
         options={"trunk": (STRIDE,)},
         branches=QUAD,
         paper=(UNET, SQUEEZE_EXCITATION),
-        differs="as QuadBranch; one weight per modality and stage, read by modality_weights",
+        differs="as QuadBranch; one weight per modality and stage, from magnitudes in its scale",
     ),
     NetworkSpec(
         name="roi_unet3d",

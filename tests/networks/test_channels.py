@@ -25,6 +25,18 @@ def test_each_modality_is_found_under_its_name(dataset, data):
     assert [order[c] for c in channels] == wanted
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("T1", "T1ce", "T2", "FLAIR"),  # this converter, BraTS to 2021
+        ("t1n", "t1c", "t2w", "t2f"),  # BraTS from 2023
+        ("T1w", "T1gd", "T2w", "FLAIR"),  # the Medical Segmentation Decathlon, in another order
+    ],
+)
+def test_the_names_of_the_public_datasets_are_known(names):
+    assert resolve_channels(MODALITIES, {str(i): name for i, name in enumerate(names)}) == (0, 1, 2, 3)
+
+
 @given(datasets())
 def test_a_missing_modality_is_refused_by_name(dataset):
     order, channel_names = dataset
@@ -48,7 +60,14 @@ def test_an_unknown_name_is_refused(dataset, name, data):
 
 @pytest.mark.parametrize(
     "names",
-    [("t1", "t1n", "t2", "flair"), ("t1ce", "t2", "flair"), ("t1ce",), (), ("t1ce", "flair", "flair")],
+    [
+        ("t1", "t1n", "t2", "flair"),
+        ("t1ce", "t1c", "t2", "flair"),
+        ("t1ce", "t2", "flair"),
+        ("t1ce",),
+        (),
+        ("t1ce", "flair", "flair"),
+    ],
     ids=str,
 )
 def test_twice_the_same_or_another_number_is_refused(names):
