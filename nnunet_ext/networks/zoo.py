@@ -1,4 +1,4 @@
-"""The zoo: one declaration per family. Trainers, tests, benchmarks, ``nnunet_ext list`` and the README follow from it.
+"""The zoo: one declaration per family. Trainers, tests, benchmarks, ``nnunet_ext list`` and docs/zoo.md follow from it.
 
 Plain data: importing this file imports no torch. CONTRIBUTING.md shows how a backbone is added.
 """
