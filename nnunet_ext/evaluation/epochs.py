@@ -6,6 +6,7 @@ nnU-Net keeps these values in its checkpoints as well, but reading those takes t
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def _of_log(path: Path) -> Iterator[dict[str, Any]]:
 
 def _record(found: Mapping[str, Any]) -> dict[str, Any]:
     by_region: Mapping[Any, float] = found.get("pseudo_dice_of") or {}
-    known = [value for value in by_region.values() if value == value]  # noqa: PLR0124 - NaN is a region in no image
+    known = [value for value in by_region.values() if not isnan(value)]  # nnU-Net has NaN for a region in no image
     record = {name: found.get(name) for name in COLUMNS}
     if record["pseudo_dice"] is None and known:
         record["pseudo_dice"] = sum(known) / len(known)
