@@ -1,1 +1,1 @@
-"""Evaluation by BraTS's and nnU-Net's conventions, and comparison of methods."""
+"""Evaluation of segmentations: metrics, conventions, tables. Imports no torch."""
