@@ -38,6 +38,7 @@ COMMANDS = (
         "nnunet_ext.commands.evaluate",
         "Dice, HD95, NSD and lesions by the conventions of BraTS and nnU-Net",
     ),
+    Command("compare", "nnunet_ext.commands.compare", "compare trainings: tables, statistics, and what may be claimed"),
     Command("import-weights", "nnunet_ext.commands.import_weights", "take over weights of MONAI's UNETR or SwinUNETR"),
 )
 
