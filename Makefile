@@ -48,6 +48,7 @@ format: $(VENV)/.installed-test  ## rewrite the sources in the project's format
 
 tables: $(VENV)/.installed-test  ## rewrite the tables of networks (package, README, docs) from the built networks
 	$(BIN)/python benchmarks/tables.py
+	$(BIN)/python benchmarks/shares.py
 
 learn: $(VENV)/.installed-test  ## every XS network overfits one phantom (hours on 2 cores)
 	$(BIN)/python benchmarks/learn.py --jobs $$(nproc) --out benchmarks/results/learn.json

@@ -26,7 +26,8 @@ from nnunet_ext.networks.spec import NetworkSpec
 from nnunet_ext.trainers.building import build_network
 from nnunet_ext.trainers.detector import whole_tumor_only
 from nnunet_ext.trainers.guard import FiniteLoss, NonFiniteLossError, first_non_finite
-from nnunet_ext.trainers.recipe import EpochSchedule, Recipe
+from nnunet_ext.trainers.optimisers import EpochSchedule, optimiser_for
+from nnunet_ext.trainers.recipe import Recipe
 from nnunet_ext.trainers.seeding import seed_everything, without_timed_choices
 
 RECIPE_FILE = "recipe.json"
@@ -103,7 +104,7 @@ class ExtTrainer(nnUNetTrainer):
 
     def configure_optimizers(self) -> tuple[Optimizer, EpochSchedule]:
         """Optimiser and schedule of the recipe."""
-        optimiser, schedule = self.recipe.optimiser_for(self.network.parameters())
+        optimiser, schedule = optimiser_for(self.recipe, self.network)
         if self._begun_otherwise():  # validation needs no state, and one optimiser cannot load another's
             optimiser.register_load_state_dict_pre_hook(lambda own, _: own.state_dict())
         return optimiser, schedule
