@@ -28,6 +28,7 @@ REQUIREMENTS = [
 
 EXTRAS = {
     "peers": ["monai>=1.5"],
+    "report": ["statsmodels>=0.15", "scikit-posthocs>=0.17", "scikit-image", "fast-simplification"],
     "test": [
         "pytest",
         "pytest-timeout",
@@ -41,6 +42,10 @@ EXTRAS = {
         "pytorchcv",
         "monai>=1.5",
         "wheel",
+        "statsmodels>=0.15",
+        "scikit-posthocs>=0.17",
+        "scikit-image",
+        "fast-simplification",
     ],
 }
 

@@ -5,7 +5,8 @@ models. Methods are told by trainer, plans and configuration; trainers that diff
 method. The final validation of each fold is evaluated (and kept: the same command goes on where it stopped).
 
 Written to DIR: integrated_experiment_results.csv, all_epochs_results.csv, model_comparison.csv, comparisons.csv,
-ranking.csv, stage_wise_pam_results.csv, runs.csv. The exit code is 1 if trainings were left out or cases failed, or
+ranking.csv, stage_wise_pam_results.csv, runs.csv, learning_curves.png, model_comparison_chart.png,
+parameter_efficiency.png, ranking.png. Needs the extra `report` (pip install "nnunet_ext[report]"). The exit code is 1 if trainings were left out or cases failed, or
 if --verify finds another value.
 """
 
@@ -13,6 +14,7 @@ import argparse
 import math
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +34,7 @@ STAGES = "stage_wise_pam_results.csv"
 COMPARISONS, RANKING, RUNS = "comparisons.csv", "ranking.csv", "runs.csv"
 EVALUATIONS = "evaluations"
 REGIONS = ("WT", "TC", "ET")
+EXTRA = ("statsmodels", "scikit_posthocs")  # of the extra `report`
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,13 +57,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates, compares, writes the tables and prints what may be said."""
-    from nnunet_ext.evaluation import comparison, runs
-    from nnunet_ext.evaluation.table import read_summary
-
+    if missing := [name for name in EXTRA if find_spec(name) is None]:
+        raise ValueError(f'{", ".join(missing)} is not installed; pip install "nnunet_ext[report]".')
     if args.verify:
         from nnunet_ext.commands.verify import verify
 
         return verify(args.out)
+    from nnunet_ext.evaluation import comparison, runs
+    from nnunet_ext.evaluation.table import read_summary
+
     found = runs.find_runs(args.results)
     if not found.runs:
         raise ValueError(f"No training is finished: {_told(found.left_out)}.")
@@ -70,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
     table = comparison.long_table(evaluated)
     written = _tables(evaluated, table, reference, args)
     _write(args.out, written)
+    _draw(args.out, written)
     print(_report(written))
     left_out = {**found.left_out, **kept.left_out}
     for folder, reason in left_out.items():
@@ -176,6 +182,22 @@ def _write(out: Path, tables: "dict[str, pd.DataFrame]") -> None:
     for name, table in tables.items():
         if table.columns.size:
             whole(out / name, table.to_csv(index=False, lineterminator="\n"))
+
+
+def _draw(out: Path, tables: "dict[str, pd.DataFrame]") -> None:
+    """The pictures; one that has nothing to show is not made."""
+    from nnunet_ext.evaluation import charts, comparison
+
+    models = tables[MODELS]
+    regions = [region for region in REGIONS if region in set(models["region"])] or list(models["region"].unique())
+    if len(tables[EPOCHS]):
+        charts.learning_curves(tables[EPOCHS], out / "learning_curves.png")
+    charts.model_comparison(models, out / "model_comparison_chart.png", regions)
+    if "parameters" in models:
+        charts.parameter_efficiency(models, out / "parameter_efficiency.png", regions)
+    if len(tables[COMPARISONS]):
+        ranking = comparison.ranking(tables[INTEGRATED], regions)
+        charts.critical_difference(ranking, tables[COMPARISONS], out / "ranking.png")
 
 
 def _report(tables: "dict[str, pd.DataFrame]") -> str:

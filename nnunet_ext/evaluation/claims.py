@@ -1,6 +1,6 @@
 """May it be said that one method is better than another?
 
-A claim needs both p-values below the level, corrected for the number of pairs (Holm 1979, by statsmodels):
+A claim needs both p-values below the level, corrected for all that is compared (Holm 1979, by statsmodels):
 
 * the permutation test over whole trainings (:mod:`.permutation`), exact if the two methods are the same;
 * the t-test of the mean difference with the standard error for new seeds and new cases (:mod:`.variance`), which holds
@@ -9,9 +9,9 @@ A claim needs both p-values below the level, corrected for the number of pairs (
 With one seed there is no verdict: nothing tells a difference between methods from one between two trainings.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
 
 import numpy as np
 from scipy import special, stats
@@ -23,6 +23,7 @@ from nnunet_ext.evaluation.variance import mean_squares
 
 LEVEL = 0.05
 POWER = 0.8
+Key = TypeVar("Key", bound=Hashable)
 Verdict = Literal["better", "worse", "no difference shown", "no verdict: one seed", "no verdict: too few cases"]
 
 
@@ -36,8 +37,8 @@ class Comparison:
         low, high: interval of 95 % for it, for new seeds and cases, not corrected for the number of pairs; None
             without a verdict.
         p: the larger of the two p-values, None without a verdict.
-        p_holm: corrected for all pairs that were compared.
-        effect: mean difference of a case, over its standard deviation (Cohen's d_z, seeds averaged).
+        p_holm: corrected for all pairs, regions and metrics that were compared.
+        effect: mean difference of a case, over its standard deviation (Cohen's d_z, seeds averaged); 0 without spread.
         superiority: share of cases in which the first is better; ties count half.
         false_claim: see :func:`probability_of_false_claim`, for the claim that the one with the better mean is better.
         detectable: smallest difference that this design finds in ``POWER`` of all repetitions, without correction.
@@ -59,22 +60,44 @@ class Comparison:
 
 
 def compare(scores: Scores, reference: str | None = None) -> list[Comparison]:
-    """Every pair of methods, or every other method with the reference.
+    """Every pair of methods, or every other method with the reference, in one region and metric.
 
     Raises:
         ValueError: there is no such reference, or fewer than two methods.
     """
+    return [comparison for _, comparison in compare_all({"": scores}, reference)]
+
+
+def compare_all(parts: Mapping[Key, Scores], reference: str | None = None) -> list[tuple[Key, Comparison]]:
+    """The same in several regions and metrics, corrected for all of them together: any false claim is one.
+
+    Raises:
+        ValueError: there is no such reference, or fewer than two methods.
+    """
+    found = [(key, comparison) for key, scores in parts.items() for comparison in _uncorrected(scores, reference)]
+    known = [i for i, (_, comparison) in enumerate(found) if comparison.p is not None]
+    if known:
+        holm = multipletests([found[i][1].p for i in known], alpha=LEVEL, method="holm")[1]
+        for i, p in zip(known, holm.tolist(), strict=True):
+            found[i] = found[i][0], _judged(found[i][1], p)
+    return found
+
+
+def _judged(comparison: Comparison, p_holm: float) -> Comparison:
+    shown: Verdict = "no difference shown"
+    if p_holm < LEVEL:
+        shown = "better" if comparison.difference > 0 else "worse"
+    return replace(comparison, p_holm=p_holm, verdict=shown)
+
+
+def _uncorrected(scores: Scores, reference: str | None) -> list[Comparison]:
     pairs = _pairs(scores, reference)
     differences = np.stack([scores.better_by(*pair) for pair in pairs])
-    folds = scores.cases_of_folds
     refusal = _refusal(scores)
-    if refusal:
-        nothing = [None] * len(pairs)
-        columns: Sequence[Sequence[float | None]] = (nothing,) * 5
-    else:
-        columns = _inference(differences, folds)
+    nothing: Sequence[Sequence[float | None]] = ([None] * len(pairs),) * 4
+    columns = nothing if refusal else _inference(differences, scores.cases_of_folds)
     return [
-        _comparison(pair, difference, refusal, *column)
+        _comparison(pair, difference, refusal or "no difference shown", *column)
         for pair, difference, *column in zip(pairs, differences, *columns, strict=True)
     ]
 
@@ -97,7 +120,7 @@ def _refusal(scores: Scores) -> Verdict | None:
 
 
 def _inference(differences: np.ndarray, folds: Sequence[np.ndarray]) -> tuple[Sequence[float], ...]:
-    """Columns low, high, p, p_holm, detectable for differences (N, S, C)."""
+    """Columns low, high, p, detectable for differences (N, S, C)."""
     squares = mean_squares(differences, folds)
     error, df = np.sqrt(squares.variance_of_mean()), squares.degrees_of_freedom()
     mean = differences.mean((1, 2))
@@ -105,37 +128,32 @@ def _inference(differences: np.ndarray, folds: Sequence[np.ndarray]) -> tuple[Se
     p = np.maximum(p_values(differences, folds), 2 * stats.t.sf(np.abs(t), df))
     half = stats.t.ppf(1 - LEVEL / 2, df) * error
     found = (stats.t.ppf(1 - LEVEL / 2, df) + stats.t.ppf(POWER, df)) * error
-    holm = multipletests(p, alpha=LEVEL, method="holm")[1]
-    return tuple(column.tolist() for column in (mean - half, mean + half, p, holm, found))
+    return tuple(column.tolist() for column in (mean - half, mean + half, p, found))
 
 
 def _comparison(
     pair: tuple[str, str],
     difference: np.ndarray,
-    refusal: Verdict | None,
+    verdict: Verdict,
     low: float | None,
     high: float | None,
     p: float | None,
-    p_holm: float | None,
     detectable: float | None,
 ) -> Comparison:
     of_cases = difference.mean(0)
     mean, spread = float(of_cases.mean()), float(of_cases.std(ddof=1)) if of_cases.size > 1 else 0.0
-    shown: Verdict = "no difference shown"
-    if p_holm is not None and p_holm < LEVEL:
-        shown = "better" if mean > 0 else "worse"
     return Comparison(
         *pair,
         difference=mean,
         low=low,
         high=high,
         p=p,
-        p_holm=p_holm,
-        effect=mean / spread if spread else float(np.sign(mean)) * float("inf") if mean else 0.0,
+        p_holm=None,
+        effect=mean / spread if spread else 0.0,
         superiority=float((of_cases > 0).mean() + (of_cases == 0).mean() / 2),
         false_claim=probability_of_false_claim(of_cases if mean >= 0 else -of_cases),
         detectable=detectable,
-        verdict=refusal or shown,
+        verdict=verdict,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nnunet_ext.evaluation.claims import compare
+from nnunet_ext.evaluation.claims import compare_all
 from nnunet_ext.evaluation.epochs import epochs_of
 from nnunet_ext.evaluation.intervals import mean_interval
 from nnunet_ext.evaluation.ranking import Ranking, rank
@@ -94,13 +94,13 @@ def _scored(table: pd.DataFrame) -> list[tuple[str, str]]:
 
 def verdicts(table: pd.DataFrame, reference: str | None = None) -> pd.DataFrame:
     """One row for each pair of methods, region and compared metric."""
-    rows = [
-        {"region": region, "metric": metric, **asdict(comparison)}
-        for region, metric in _scored(table)
-        if metric in COMPARED
-        for comparison in compare(scores_of(table, region, metric), reference)
-    ]
-    return pd.DataFrame(rows)
+    parts = {key: scores_of(table, *key) for key in _scored(table) if key[1] in COMPARED}
+    return pd.DataFrame(
+        [
+            {"region": region, "metric": metric, **asdict(comparison)}
+            for (region, metric), comparison in compare_all(parts, reference)
+        ]
+    )
 
 
 def ranking(table: pd.DataFrame, regions: Sequence[str]) -> Ranking:

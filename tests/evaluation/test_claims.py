@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nnunet_ext.evaluation.claims import compare, false_claim_of_published, probability_of_false_claim
+from nnunet_ext.evaluation.claims import compare, compare_all, false_claim_of_published, probability_of_false_claim
 from nnunet_ext.evaluation.intervals import mean_interval
 from nnunet_ext.evaluation.ranking import case_ranks, rank
 from nnunet_ext.evaluation.scores import Scores
@@ -50,6 +50,14 @@ def test_the_columns_agree(better):
         assert c.p <= c.p_holm
         assert c.detectable > (c.high - c.low) / 2
         assert (c.verdict == "no difference shown") == (c.p_holm >= 0.05)
+
+
+def test_all_that_is_compared_is_corrected_together(better):
+    alone = [c.p_holm for c in compare(better)]
+    parts = {"Dice": better, "again": better}
+    together = [c.p_holm for key, c in compare_all(parts) if key == "Dice"]
+    assert all(t >= min(1, 1.3 * a) for a, t in zip(alone, together, strict=True))
+    assert [key for key, _ in compare_all(parts)] == ["Dice"] * 3 + ["again"] * 3
 
 
 def test_one_seed_gives_no_verdict(better):

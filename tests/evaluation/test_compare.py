@@ -73,6 +73,14 @@ def test_the_better_method_ranks_first_and_epochs_are_listed(compared):
     assert set(epochs["train_loss"]) == {0.5}
 
 
+def test_the_pictures_show_something(compared):
+    from PIL import Image
+
+    for name in ("learning_curves", "model_comparison_chart", "ranking"):
+        with Image.open(compared / f"{name}.png") as picture:
+            assert len(picture.convert("L").getcolors()) > 10, name
+
+
 def test_the_same_command_evaluates_nothing_again(compared, results, capsys):
     before = {p: p.stat().st_mtime_ns for p in compared.rglob("cases.jsonl")}
     first = (compared / compare.INTEGRATED).read_bytes()
