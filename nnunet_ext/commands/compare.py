@@ -6,8 +6,8 @@ method. The final validation of each fold is evaluated (and kept: the same comma
 
 Written to DIR: integrated_experiment_results.csv, all_epochs_results.csv, model_comparison.csv, comparisons.csv,
 ranking.csv, stage_wise_pam_results.csv, runs.csv, learning_curves.png, model_comparison_chart.png,
-parameter_efficiency.png, ranking.png. Needs the extra `report` (pip install "nnunet_ext[report]"). The exit code is 1 if trainings were left out or cases failed, or
-if --verify finds another value.
+parameter_efficiency.png, ranking.png. Needs the extra `report` (pip install "nnunet_ext[report]"). The exit code is 1
+if trainings were left out or cases failed, or if --verify finds another value.
 """
 
 import argparse
