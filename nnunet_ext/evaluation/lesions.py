@@ -51,7 +51,8 @@ class Lesions:
 
 def components(mask: Mask) -> Labels:
     """Parts of the mask, numbered from 1 in the order in which they are met."""
-    found: Labels = cc3d.connected_components(mask, connectivity=26 if mask.ndim == 3 else 8)
+    # as bytes: cc3d 4.1.1 stops with "maximum length exception" at the Boolean mask [[[True, False, True]]]
+    found: Labels = cc3d.connected_components(mask.view(np.uint8), connectivity=26 if mask.ndim == 3 else 8)
     return found
 
 
