@@ -15,8 +15,10 @@ from nnunet_ext.evaluation.metrics import failed, measure, values
 from nnunet_ext.evaluation.regions import ET, NCR, Scheme
 from nnunet_ext.evaluation.surfaces import box_of
 
-COMPARED = ("Dice", "HD95_pooled", "HD95_directed", "lesionwise_Dice", "lesionwise_HD95", "lesions_tp", "lesions_fp")
-COMPARED += ("lesions_fn",)
+COMPARED = (
+    *("Dice", "HD95_pooled", "HD95_directed"),
+    *("lesionwise_Dice", "lesionwise_HD95", "lesions_tp", "lesions_fp", "lesions_fn"),
+)
 """Metrics of which every convention has an opinion."""
 SAME = 1e-9
 

@@ -51,7 +51,10 @@ class Lesions:
 
 def components(mask: Mask) -> Labels:
     """Parts of the mask, numbered from 1 in the order in which they are met."""
-    found: Labels = cc3d.connected_components(mask, connectivity=26 if mask.ndim == 3 else 8)
+    # cc3d 4.1.1 stops with "maximum length exception" at the Boolean mask [[[True, False, True]]], and of a view of the
+    # shape (2, 1, 1) it reads the wrong voxels: whole arrays of bytes are right
+    whole = np.ascontiguousarray(mask).view(np.uint8)
+    found: Labels = cc3d.connected_components(whole, connectivity=26 if mask.ndim == 3 else 8)
     return found
 
 

@@ -89,7 +89,7 @@ def measure(
     if surfaces:
         distances = {"HD95_pooled": surfaces.hd95_pooled(), "HD95_directed": surfaces.hd95_directed()}
         distances |= {nsd_name(tolerance): surfaces.nsd(tolerance) for tolerance in tolerances}
-        distances["NSD_voxel"] = surfaces.nsd_voxel(min(spacing))
+        distances["NSD_voxel"] = surfaces.nsd_voxel(min(spacing) / 2)  # panoptica: half a voxel here, one for lesions
     lesions = {rule.name: compare(reference, prediction, spacing, rule, surfaces) for rule in rules}
     return Facts(tp, fp, fn, voxels - tp - fp - fn, prod(spacing), distances, lesions)
 

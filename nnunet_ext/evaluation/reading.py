@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK
@@ -91,7 +92,7 @@ def labels_in(labels: NDArray[np.integer]) -> set[int]:
     return {int(label) for label in np.flatnonzero(np.bincount(labels.ravel().astype(np.uint16)))}
 
 
-def _whole_numbers(path: Path, values: NDArray[np.generic]) -> NDArray[np.integer]:
+def _whole_numbers(path: Path, values: NDArray[Any]) -> NDArray[np.integer]:
     if np.issubdtype(values.dtype, np.integer):
         labels = values
     else:

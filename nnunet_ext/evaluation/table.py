@@ -120,7 +120,7 @@ def disagreements_of(table: pd.DataFrame, convention: str) -> dict[str, dict[str
             if unequal.empty:
                 continue
             steps = (unequal[other] - unequal[convention]).abs()
-            worst = unequal.loc[steps.idxmax()] if steps.notna().any() else unequal.iloc[0]
+            worst = unequal.iloc[int(np.nanargmax(steps)) if steps.notna().any() else 0]
             found.setdefault(other, {})[metric] = {
                 "rows": len(unequal),
                 "left_out": int((unequal[other].isna() != unequal[convention].isna()).sum()),
