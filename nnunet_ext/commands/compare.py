@@ -6,7 +6,8 @@ method. The final validation of each fold is evaluated (and kept: the same comma
 
 Written to DIR: integrated_experiment_results.csv, all_epochs_results.csv, model_comparison.csv, comparisons.csv,
 ranking.csv, stage_wise_pam_results.csv, runs.csv, learning_curves.png, model_comparison_chart.png,
-parameter_efficiency.png, ranking.png. Needs the extra `report` (pip install "nnunet_ext[report]"). The exit code is 1
+parameter_efficiency.png, ranking.png, interactive_3d_analysis.html (opens without a network) and overlays/, the worst
+cases first. Needs the extra `report` (pip install "nnunet_ext[report]"). The exit code is 1
 if trainings were left out or cases failed, or if --verify finds another value.
 """
 
@@ -33,8 +34,7 @@ MODELS = "model_comparison.csv"
 STAGES = "stage_wise_pam_results.csv"
 COMPARISONS, RANKING, RUNS = "comparisons.csv", "ranking.csv", "runs.csv"
 EVALUATIONS = "evaluations"
-REGIONS = ("WT", "TC", "ET")
-EXTRA = ("statsmodels", "scikit_posthocs")  # of the extra `report`
+EXTRA = ("statsmodels", "scikit_posthocs", "plotly", "skimage", "fast_simplification")  # of the extra `report`
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--jobs", type=int, default=1, metavar="N", help="processes that evaluate (default: 1)")
     add("--no-cost", action="store_true", help="leave out parameters, MACs and memory")
     add("--latency", type=int, default=0, metavar="N", help="measure the latency of one patch here, N times")
+    add("--worst", type=int, default=12, metavar="N", help="worst cases that are drawn (default: 12)")
+    add("--no-report", action="store_true", help="leave out interactive_3d_analysis.html and the overlays")
     add("--verify", action="store_true", help="recompute a random tenth of the values in DIR from the predictions")
 
 
@@ -76,6 +78,8 @@ def run(args: argparse.Namespace) -> int:
     written = _tables(evaluated, table, reference, args)
     _write(args.out, written)
     _draw(args.out, written)
+    if not args.no_report:
+        _report_page(args, evaluated, written)
     print(_report(written))
     left_out = {**found.left_out, **kept.left_out}
     for folder, reason in left_out.items():
@@ -164,7 +168,7 @@ def _tables(
         cost, stages = costs([one.run for one in evaluated], args.latency)
         models = models.merge(cost, on="method", how="left")
     several = table["method"].nunique() > 1
-    regions = [region for region in REGIONS if region in set(table["region"])] or list(table["region"].unique())
+    regions = comparison.regions_of(table)
     return {
         INTEGRATED: table,
         EPOCHS: comparison.epochs_table(evaluated),
@@ -189,7 +193,7 @@ def _draw(out: Path, tables: "dict[str, pd.DataFrame]") -> None:
     from nnunet_ext.evaluation import charts, comparison
 
     models = tables[MODELS]
-    regions = [region for region in REGIONS if region in set(models["region"])] or list(models["region"].unique())
+    regions = comparison.regions_of(models)
     if len(tables[EPOCHS]):
         charts.learning_curves(tables[EPOCHS], out / "learning_curves.png")
     charts.model_comparison(models, out / "model_comparison_chart.png", regions)
@@ -200,13 +204,23 @@ def _draw(out: Path, tables: "dict[str, pd.DataFrame]") -> None:
         charts.critical_difference(ranking, tables[COMPARISONS], out / "ranking.png")
 
 
+def _report_page(args: argparse.Namespace, evaluated: "list[Evaluated]", tables: "dict[str, pd.DataFrame]") -> None:
+    from nnunet_ext.commands.report_page import write_report
+    from nnunet_ext.evaluation.comparison import regions_of
+
+    names = {"results": INTEGRATED, "models": MODELS, "comparisons": COMPARISONS, "ranking": RANKING, "epochs": EPOCHS}
+    parts = {name: tables[file] for name, file in {**names, "runs": RUNS}.items()}
+    regions = regions_of(tables[MODELS])
+    references = Path(args.labels) if args.labels else _labels_of(evaluated[0].run)
+    write_report(args.out, evaluated, parts, regions, references, args.worst)
+
+
 def _report(tables: "dict[str, pd.DataFrame]") -> str:
     """Means with intervals, the ranking, and what may be said."""
-    from nnunet_ext.evaluation.comparison import COMPARED, sentences
+    from nnunet_ext.evaluation.comparison import COMPARED, regions_of, sentences
 
     models = tables[MODELS]
-    shown = models[models["metric"].isin(COMPARED) & models["region"].isin(REGIONS)]
-    shown = shown if len(shown) else models[models["metric"].isin(COMPARED)]
+    shown = models[models["metric"].isin(COMPARED) & models["region"].isin(regions_of(models))]
     columns = [(region, metric) for region, metric in shown[["region", "metric"]].drop_duplicates().to_numpy()]
     rows = [["method", *(f"{region} {metric}" for region, metric in columns)]]
     for method, group in shown.groupby("method", sort=False):

@@ -5,7 +5,7 @@ computed from it.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import pandas as pd
 
 from nnunet_ext.evaluation.claims import compare_all
 from nnunet_ext.evaluation.epochs import epochs_of
-from nnunet_ext.evaluation.intervals import mean_interval
+from nnunet_ext.evaluation.intervals import Interval, mean_interval
 from nnunet_ext.evaluation.ranking import Ranking, rank
 from nnunet_ext.evaluation.runs import Run
 from nnunet_ext.evaluation.scores import Scores
@@ -21,6 +21,8 @@ from nnunet_ext.evaluation.variance import components
 
 COLUMNS = ("run", "method", "seed", "fold", "case", "region", "metric", "value", "note")
 LOWER_IS_BETTER = ("HD95", "lesionwise_HD95", "lesions_fp", "lesions_fn")
+SHARES = ("Dice", "lesionwise_Dice", "NSD", "precision", "recall", "specificity")  # from 0 to 1
+BRATS_REGIONS = ("WT", "TC", "ET")
 COMPARED = ("Dice", "HD95_pooled")  # what verdicts are given for; all metrics are in the tables
 RANKED = ("Dice", "HD95_pooled")  # as in the challenge
 
@@ -79,11 +81,20 @@ def method_table(table: pd.DataFrame) -> pd.DataFrame:
         scores = scores_of(table, region, metric)
         for method in scores.methods:
             values = scores.of(method)
-            interval, parts = mean_interval(values, scores.cases_of_folds), components(values, scores.cases_of_folds)
+            interval = _possible(mean_interval(values, scores.cases_of_folds), metric)
+            parts = components(values, scores.cases_of_folds)
             spread = {f"sd_{name}": value for name, value in asdict(parts).items()}
             size = {"seeds": scores.n_seeds, "folds": len(scores.cases_of_folds), "cases": values.shape[1]}
             rows.append({"method": method, "region": region, "metric": metric, **asdict(interval), **spread, **size})
     return pd.DataFrame(rows)
+
+
+def _possible(interval: Interval, metric: str) -> Interval:
+    """Cut at the values that the metric can have; with few seeds the interval may reach beyond."""
+    if interval.low is None or interval.high is None:
+        return interval
+    highest = 1.0 if metric.startswith(SHARES) else float("inf")
+    return replace(interval, low=max(interval.low, 0.0), high=min(interval.high, highest))
 
 
 def _scored(table: pd.DataFrame) -> list[tuple[str, str]]:
@@ -92,9 +103,17 @@ def _scored(table: pd.DataFrame) -> list[tuple[str, str]]:
     return [(str(region), str(metric)) for region, metric in finite[finite].index]
 
 
+def regions_of(table: pd.DataFrame) -> list[str]:
+    """The regions that are compared and shown: BraTS's where the table has them, else all."""
+    found = list(dict.fromkeys(table["region"]))
+    return [region for region in BRATS_REGIONS if region in found] or found
+
+
 def verdicts(table: pd.DataFrame, reference: str | None = None) -> pd.DataFrame:
-    """One row for each pair of methods, region and compared metric."""
-    parts = {key: scores_of(table, *key) for key in _scored(table) if key[1] in COMPARED}
+    """One row for each pair of methods, compared region and metric."""
+    regions = regions_of(table)
+    chosen = [key for key in _scored(table) if key[0] in regions and key[1] in COMPARED]
+    parts = {key: scores_of(table, *key) for key in chosen}
     return pd.DataFrame(
         [
             {"region": region, "metric": metric, **asdict(comparison)}

@@ -84,7 +84,7 @@ def test_the_pictures_show_something(compared):
 def test_the_same_command_evaluates_nothing_again(compared, results, capsys):
     before = {p: p.stat().st_mtime_ns for p in compared.rglob("cases.jsonl")}
     first = (compared / compare.INTEGRATED).read_bytes()
-    assert main(["compare", results, "-o", str(compared), "--no-cost"]) == 0
+    assert main(["compare", results, "-o", str(compared), "--no-cost", "--no-report"]) == 0
     assert (compared / compare.INTEGRATED).read_bytes() == first
     assert len(before) == 8
     assert "mean rank" in capsys.readouterr().out
@@ -92,7 +92,12 @@ def test_the_same_command_evaluates_nothing_again(compared, results, capsys):
 
 def test_one_seed_says_that_no_verdict_is_possible(results, tmp_path, capsys):
     models = [f"{results}/{DATASET}/{method}_seed1__nnUNetPlans_cpu__3d_fullres" for method in METHODS]
-    assert main(["compare", *models, "-o", str(tmp_path), "--no-cost", "--reference", METHODS[0] + "_seed1"]) == 0
+    assert (
+        main(
+            ["compare", *models, "-o", str(tmp_path), "--no-cost", "--no-report", "--reference", METHODS[0] + "_seed1"]
+        )
+        == 0
+    )
     assert "No verdict between methods is possible" in capsys.readouterr().out
     assert set(table(tmp_path, compare.COMPARISONS)["second"]) == {UNET}
 
@@ -103,7 +108,7 @@ def test_a_running_training_is_left_out_with_exit_code_1(variables, monkeypatch,
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     (next(copied.glob("*/*Ghost*seed2*")) / "fold_1" / "checkpoint_final.pth").unlink()
-    assert main(["compare", str(copied), "-o", str(tmp_path / "out"), "--no-cost"]) == 1
+    assert main(["compare", str(copied), "-o", str(tmp_path / "out"), "--no-cost", "--no-report"]) == 1
     told = capsys.readouterr().err
     assert "not finished" in told
     assert "not every method has" in told
@@ -115,7 +120,7 @@ def test_verify_recomputes_and_finds_a_changed_prediction(variables, monkeypatch
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     out = tmp_path / "out"
-    assert main(["compare", str(copied), "-o", str(out), "--no-cost"]) == 0
+    assert main(["compare", str(copied), "-o", str(out), "--no-cost", "--no-report"]) == 0
     assert main(["compare", str(copied), "-o", str(out), "--verify"]) == 0
     assert "all are what the tables say" in capsys.readouterr().out
     for prediction in copied.rglob("validation/*.nii.gz"):
@@ -132,7 +137,7 @@ def test_verify_recomputes_and_finds_a_changed_prediction(variables, monkeypatch
     ],
 )
 def test_bad_input(results, tmp_path, capsys, words, message):
-    assert main(["compare", results, "-o", str(tmp_path / "out"), "--no-cost", *words]) == 2
+    assert main(["compare", results, "-o", str(tmp_path / "out"), "--no-cost", "--no-report", *words]) == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.glob("out/*.csv"))
 
