@@ -37,6 +37,12 @@ COMMANDS = (
     Command("list", "nnunet_ext.commands.list_networks", "list networks, sizes, trainers, parameters and GMACs"),
     Command("plan", "nnunet_ext.commands.plan", "plan the largest patch and batch of a network for a GPU's memory"),
     Command("plan-roi", "nnunet_ext.commands.plan_roi", "add the cascade's configurations to plans and preprocess"),
+    Command(
+        "evaluate",
+        "nnunet_ext.commands.evaluate",
+        "Dice, HD95, NSD and lesions by the conventions of BraTS and nnU-Net",
+    ),
+    Command("compare", "nnunet_ext.commands.compare", "compare trainings: tables, statistics, and what may be claimed"),
     Command("import-weights", "nnunet_ext.commands.import_weights", "take over weights of MONAI's UNETR or SwinUNETR"),
 )
 
