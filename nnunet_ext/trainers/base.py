@@ -4,6 +4,7 @@ It overrides hooks only; every command and file of nnU-Net stays its own.
 """
 
 import json
+import os
 from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,12 +22,13 @@ from torch.optim import Optimizer
 from nnunet_ext import __version__
 from nnunet_ext.coordinates.augmentation import spare_coordinates
 from nnunet_ext.coordinates.dataset import WITH_COORDINATES
-from nnunet_ext.networks.channels import resolve_channels
+from nnunet_ext.networks.channels import channel_names, resolve_channels
 from nnunet_ext.networks.spec import NetworkSpec
 from nnunet_ext.trainers.building import build_network
 from nnunet_ext.trainers.detector import whole_tumor_only
 from nnunet_ext.trainers.guard import FiniteLoss, NonFiniteLossError, first_non_finite
-from nnunet_ext.trainers.recipe import EpochSchedule, Recipe
+from nnunet_ext.trainers.optimisers import EpochSchedule, optimiser_for
+from nnunet_ext.trainers.recipe import Recipe
 from nnunet_ext.trainers.seeding import seed_everything, without_timed_choices
 
 RECIPE_FILE = "recipe.json"
@@ -54,7 +56,7 @@ class ExtTrainer(nnUNetTrainer):
         dataset_json: dict,
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature, which it reads by inspection
     ) -> None:
-        self.modality_channels = _modality_channels(self.spec, dataset_json)
+        self.modality_channels = _modality_channels(self.spec, dataset_json, plans["dataset_name"])
         dataset_json = whole_tumor_only(dataset_json) if self.spec.detector else dataset_json
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.initial_lr = self.recipe.initial_lr
@@ -103,7 +105,7 @@ class ExtTrainer(nnUNetTrainer):
 
     def configure_optimizers(self) -> tuple[Optimizer, EpochSchedule]:
         """Optimiser and schedule of the recipe."""
-        optimiser, schedule = self.recipe.optimiser_for(self.network.parameters())
+        optimiser, schedule = optimiser_for(self.recipe, self.network)
         if self._begun_otherwise():  # validation needs no state, and one optimiser cannot load another's
             optimiser.register_load_state_dict_pre_hook(lambda own, _: own.state_dict())
         return optimiser, schedule
@@ -216,6 +218,9 @@ class ExtTrainer(nnUNetTrainer):
         Path(self.output_folder, RECIPE_FILE).write_text(text, encoding="utf-8")
 
 
-def _modality_channels(spec: NetworkSpec, dataset_json: dict) -> tuple[int, ...]:
+def _modality_channels(spec: NetworkSpec, dataset_json: dict, dataset: str) -> tuple[int, ...]:
     """Channel of each modality that the branches read; empty for a network without branches."""
-    return resolve_channels(spec.modalities, dataset_json["channel_names"]) if spec.branches else ()
+    if not spec.branches:
+        return ()
+    source = str(Path(os.environ.get("nnUNet_preprocessed", "nnUNet_preprocessed"), dataset, "dataset.json"))
+    return resolve_channels(spec.modalities, channel_names(dataset_json, source), source)
