@@ -11,11 +11,8 @@ from typing import Any, ClassVar
 import torch
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
-from torch._dynamo import OptimizedModule
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from nnunet_ext import __version__
@@ -28,6 +25,7 @@ from nnunet_ext.trainers.detector import whole_tumor_only
 from nnunet_ext.trainers.guard import FiniteLoss, NonFiniteLossError, first_non_finite
 from nnunet_ext.trainers.optimisers import EpochSchedule, optimiser_for
 from nnunet_ext.trainers.recipe import Recipe
+from nnunet_ext.trainers.resuming import ResumableTrainer
 from nnunet_ext.trainers.seeding import seed_everything, without_timed_choices
 
 RECIPE_FILE = "recipe.json"
@@ -35,7 +33,7 @@ RECIPE_FILE = "recipe.json"
 VALIDATION = ("deep_supervision_scales", "is_cascaded", "foreground_labels", "regions", "ignore_label")
 
 
-class ExtTrainer(nnUNetTrainer):
+class ExtTrainer(ResumableTrainer):
     """Trains a declared network by a recipe; the subclasses set the three class attributes and nothing else.
 
     The arguments are nnU-Net's. Before anything is created it raises ValueError if the dataset's channels are not the
@@ -58,6 +56,7 @@ class ExtTrainer(nnUNetTrainer):
         self.modality_channels = _modality_channels(self.spec, dataset_json)
         dataset_json = whole_tumor_only(dataset_json) if self.spec.detector else dataset_json
         super().__init__(plans, configuration, fold, dataset_json, device)
+        self._take_place()
         self.initial_lr = self.recipe.initial_lr
         self.weight_decay = self.recipe.weight_decay
         self.num_epochs = self.recipe.epochs
@@ -83,12 +82,6 @@ class ExtTrainer(nnUNetTrainer):
             num_output_channels,
             enable_deep_supervision,
         )
-
-    @property
-    def bare_network(self) -> Any:
-        """The network without the wrappers of DDP and torch.compile; None before ``initialize``."""
-        network = self.network.module if isinstance(self.network, DistributedDataParallel) else self.network
-        return network._orig_mod if isinstance(network, OptimizedModule) else network
 
     def initialize(self) -> None:
         """As nnU-Net's; the seed makes the initial weights repeatable, the dataset decides the branches' channels."""
@@ -140,7 +133,7 @@ class ExtTrainer(nnUNetTrainer):
         Raises:
             ValueError: a training that is continued was begun with another recipe.
         """
-        if self.current_epoch:
+        if self._loaded:
             self._refuse_another_recipe()
         if self.was_initialized and (loaded := self._use_channels_of_dataset()) != self.modality_channels:
             self.print_to_log_file(
