@@ -14,7 +14,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_ext.commands.plan import cells
 from nnunet_ext.networks import registry
-from nnunet_ext.planning.memory import COORDINATES, NEUTRAL, PREDICTED, TrainingMemory
+from nnunet_ext.planning.memory import COORDINATES, PREDICTED, TrainingMemory
 from nnunet_ext.planning.planner import FittingPlanner
 from nnunet_ext.planning.search import GB
 from nnunet_ext.profiling.predict import predict
