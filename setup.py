@@ -28,6 +28,7 @@ REQUIREMENTS = [
 
 EXTRAS = {
     "peers": ["monai>=1.5"],
+    "tensorboard": ["tensorboard"],
     "test": [
         "pytest",
         "pytest-timeout",
@@ -41,6 +42,7 @@ EXTRAS = {
         "pytorchcv",
         "monai>=1.5",
         "wheel",
+        "tensorboard",
     ],
 }
 
