@@ -54,7 +54,9 @@ def test_border_distances_are_monais(measured):
 
     for (reference, prediction, spacing), surfaces in measured[::4]:
         tensors = [torch.from_numpy(mask)[None, None] for mask in (prediction, reference)]
-        theirs = compute_hausdorff_distance(*tensors, percentile=95, include_background=True, spacing=list(map(float, spacing)))
+        theirs = compute_hausdorff_distance(
+            *tensors, percentile=95, include_background=True, spacing=list(map(float, spacing))
+        )
         ours = max(np.percentile(distances, 95) for distances in surfaces.border_distances)
         assert ours == pytest.approx(float(theirs), rel=1e-5)  # float32 there
 
