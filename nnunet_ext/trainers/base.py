@@ -3,6 +3,7 @@
 It overrides hooks only; every command and file of nnU-Net stays its own.
 """
 
+import os
 from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,7 +17,7 @@ from torch import nn
 from nnunet_ext import __version__
 from nnunet_ext.coordinates.augmentation import spare_coordinates
 from nnunet_ext.coordinates.dataset import WITH_COORDINATES
-from nnunet_ext.networks.channels import resolve_channels
+from nnunet_ext.networks.channels import channel_names, resolve_channels
 from nnunet_ext.networks.spec import NetworkSpec
 from nnunet_ext.trainers.applying import RECIPE_FILE, write_json
 from nnunet_ext.trainers.building import build_network
@@ -51,7 +52,7 @@ class ExtTrainer(ReportingTrainer):
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature, which it reads by inspection
     ) -> None:
         check_length(f"{type(self).__name__}__{plans['plans_name']}__{configuration}")
-        self.modality_channels = _modality_channels(self.spec, dataset_json)
+        self.modality_channels = _modality_channels(self.spec, dataset_json, plans["dataset_name"])
         dataset_json = whole_tumor_only(dataset_json) if self.spec.detector else dataset_json
         super().__init__(plans, configuration, fold, dataset_json, device)
         self._take_place()
@@ -164,6 +165,9 @@ class ExtTrainer(ReportingTrainer):
         write_json(record, Path(self.output_folder, RECIPE_FILE))
 
 
-def _modality_channels(spec: NetworkSpec, dataset_json: dict) -> tuple[int, ...]:
+def _modality_channels(spec: NetworkSpec, dataset_json: dict, dataset: str) -> tuple[int, ...]:
     """Channel of each modality that the branches read; empty for a network without branches."""
-    return resolve_channels(spec.modalities, dataset_json["channel_names"]) if spec.branches else ()
+    if not spec.branches:
+        return ()
+    source = str(Path(os.environ.get("nnUNet_preprocessed", "nnUNet_preprocessed"), dataset, "dataset.json"))
+    return resolve_channels(spec.modalities, channel_names(dataset_json, source), source)

@@ -52,7 +52,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def planner_of(folder, memory, gb, name="ours"):
-    return FittingPlanner(folder, dataset.plans(folder), memory, gb, name)
+    return FittingPlanner(folder, dataset.plans(folder), memory, gb, name, reserve=0)
 
 
 def planned(folder, memory, gb):
@@ -211,7 +211,7 @@ def test_data_of_the_stock_plans_are_used(folder):
 def test_other_data_are_not_used(folder, changed):
     base = dataset.plans(folder)
     base["configurations"]["3d_fullres"] |= changed
-    made = FittingPlanner(folder, base, Simple(), 1000, "ours")
+    made = FittingPlanner(folder, base, Simple(), 1000, "ours", reserve=0)
     made.plan_experiment()
     used = {name: c["data_identifier"] for name, c in dataset.plans(folder, "ours")["configurations"].items()}
     assert used == {"2d": "nnUNetPlans_2d", "3d_fullres": "ours_3d_fullres"}
@@ -219,7 +219,7 @@ def test_other_data_are_not_used(folder, changed):
 
 def test_nothing_is_shared_where_the_axes_are_in_another_order(folder):
     base = dataset.plans(folder) | {"transpose_forward": [2, 1, 0]}
-    made = FittingPlanner(folder, base, Simple(), 1000, "ours")
+    made = FittingPlanner(folder, base, Simple(), 1000, "ours", reserve=0)
     made.plan_experiment()
     assert {c["data_identifier"] for c in made.plans["configurations"].values()} == {"ours_2d", "ours_3d_fullres"}
 
@@ -381,8 +381,18 @@ def test_slices_are_no_data_for_a_3d_network(tmp_path, monkeypatch):
 
 def test_missing_modalities_are_told_before_planning(tmp_path, monkeypatch):
     folder = dataset.write(tmp_path, monkeypatch, channels=("T1", "T2"))
-    with pytest.raises(ValueError, match="t1ce"):
+    source = tmp_path / "raw" / folder.name / "dataset.json"
+    with pytest.raises(ValueError, match=f"t1ce.*give channel_names in {source}"):
         planner_of(folder, TrainingMemory(*registry.find("dualbranch_14_ghostnet")), 1)
+
+
+def test_channels_under_nnunets_older_key(folder, tmp_path):
+    path = tmp_path / "raw" / folder.name / "dataset.json"
+    described = json.loads(path.read_text())
+    described["modality"] = described.pop("channel_names")
+    path.write_text(json.dumps(described))
+    planner_of(folder, Simple(registry.find("dualbranch_14_ghostnet")[0]), 1000).plan_experiment()
+    assert "3d_fullres" in dataset.plans(folder, "ours")["configurations"]
 
 
 def test_a_network_of_one_input_size_has_nothing_to_plan(folder):
