@@ -17,9 +17,10 @@ from nnunet_ext.networks.spec import COORDINATES, NetworkSpec
 from nnunet_ext.networks.stock_plan import INPUT_CHANNELS, OUTPUT_CHANNELS, PATCHES, stock_plan
 from nnunet_ext.planning.memory import TrainingMemory
 from nnunet_ext.trainers.grammar import TrainerName, parse
-from nnunet_ext.trainers.recipe import Recipe
+from nnunet_ext.trainers.words import changes_of_memory
 
 ALL, ALL_PEERS = "all", "peers"
+FOLLOWED = {"optimiser", "coordinates"}  # precision and accumulation are options of the scripts
 MIN_EDGE = 4  # nnU-Net's smallest edge of a feature map at the bottleneck
 
 
@@ -151,8 +152,11 @@ def _models(name: str, given: Input) -> list[Model]:
 
 def _with_words(name: str, parsed: TrainerName, given: Input) -> Model:
     """The network of a trainer whose words change its recipe; ValueError where that changes what nothing predicts."""
-    recipe = Recipe.of(parsed.spec, **parsed.changes)
-    memory = TrainingMemory.of(parsed.spec, parsed.size, recipe.as_dict(), Recipe().as_dict())
+    recipe = parsed.recipe
+    changed = changes_of_memory(recipe)
+    memory = TrainingMemory.of(parsed.spec, parsed.size, changed)
+    if other := sorted(changed.keys() - FOLLOWED):
+        raise ValueError(f"These tables do not follow the words for {' and '.join(other)}; leave them out of {name}.")
     plain = _registry_model(parsed.spec, parsed.size, given)
     further = COORDINATES * recipe.coordinates * (not parsed.spec.detector)  # whose channels hold them already
     batch, channels, *patch = plain.input_shape
