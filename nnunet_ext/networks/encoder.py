@@ -166,14 +166,14 @@ class BranchEncoder(nn.Module):
             maps = [cast(nn.ModuleList, branch)[k](m) for branch, m in zip(self.branches, maps, strict=True)]
             yield maps
 
-    def fused(self, x: Tensor) -> list[Tensor]:
-        """The skips of the stages before the trunk from ``first_skip`` on, high to low resolution, for the input."""
-        fusions = zip(self.fusions, self.branch_maps(x), strict=True)
-        return [fusion(maps) for stage, (fusion, maps) in enumerate(fusions) if stage >= self.n_skipped]
+    def fusion_inputs(self, x: Tensor) -> Iterator[list[Tensor]]:
+        """What the fusion of each stage reads: the maps of all branches."""
+        return self.branch_maps(x)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(B, C, Z, Y, X) -> one map per stage from ``first_skip`` on, high to low resolution."""
-        skips = self.fused(x)
+        fusions = zip(self.fusions, self.fusion_inputs(x), strict=True)
+        skips = [fusion(maps) for stage, (fusion, maps) in enumerate(fusions) if stage >= self.n_skipped]
         x = skips[-1] if skips else x
         for stage in self.trunk:
             x = stage(x)
