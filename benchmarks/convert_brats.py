@@ -4,9 +4,10 @@
         [--scratch DIR] [--out RESULTS/convert_brats]
 
 Each number of cases is measured by itself: cases beyond those of the source (by default four phantoms of full size)
-are links to them under other names. Time is of the whole process, with imports, the median of the repeats, which take
-turns; memory is the largest sum of the resident sets of all processes, read every 20 ms from the process table of
-Linux; bytes are of the files that are no hard links. Writes ``--out`` with the endings .json and .md.
+are links to them under other names (so ``--allow-duplicates``). Time is of the whole process, with imports, the median
+of the repeats, which take turns; memory is the largest sum of the resident sets of all processes, read every 20 ms from
+the process table of Linux; bytes are of the files that are no hard links. Writes ``--out`` with the endings .json and
+.md.
 """
 
 import argparse
@@ -54,7 +55,7 @@ def link_cases(source: Path, target: Path, number: int) -> None:
 
 def repeat(tree: Path, raw: Path, jobs: int) -> dict[str, dict[str, float]]:
     """Measure each way once; ``raw`` is removed afterwards."""
-    ours = [sys.executable, str(CONVERTER), str(tree), "--dataset-id", "1", "--jobs", str(jobs)]
+    ours = [sys.executable, str(CONVERTER), str(tree), "--dataset-id", "1", "--jobs", str(jobs), "--allow-duplicates"]
     environment = {"nnUNet_raw": str(raw)}
     result = {"peer": measure([sys.executable, str(PEER), str(tree), str(raw / "peer")], environment)}
     result["audit alone (--dry-run)"] = measure([*ours, "--dry-run"], environment)

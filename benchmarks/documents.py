@@ -32,6 +32,7 @@ class Place(NamedTuple):
 PLACES = (
     Place("networks.md", "oracles", "oracles.md"),
     Place("networks.md", "contract", "contract.md"),
+    Place("networks.md", "speed", "forward_cpu.md"),
     Place("networks.md", "learning", "learn.md"),
     Place("networks.md", "initialisations", "learn.md", 1),
     Place("cost.md", "prediction", "prediction_cpu.md"),

@@ -50,7 +50,7 @@ def compared(row: Row) -> tuple[str, float, float, float]:
     assert row.training is not None
     if row.request.device == "cuda":
         return "total", row.cost.training.total, *row.training.total
-    return "PAM", row.cost.training.activations, *row.training.activations
+    return "PAM", row.cost.training.pam, *row.training.activations
 
 
 def deviation(row: Row) -> float:

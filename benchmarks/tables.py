@@ -1,4 +1,4 @@
-"""Write the tables of networks: ``nnunet_ext/networks/table.json`` from built networks, and the README's from it.
+"""Write the tables of networks: ``nnunet_ext/networks/table.json`` from built networks, and docs/zoo.md from it.
 
 The tables of docs/trainers.md come from the declared recipes.
 
@@ -65,7 +65,7 @@ def main() -> None:
     """The command."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     write_table()
-    put(ROOT / "README.md", "networks", cost_table.markdown())
+    put(ROOT / "docs" / "zoo.md", "networks", cost_table.markdown())
     put(ROOT / "docs" / "trainers.md", "recipes", catalogue.families())
     print(f"{len(cost_table.rows())} rows; see `nnunet_ext list`")
 

@@ -5,6 +5,8 @@ wherever the plan asks for activations in place, as nnU-Net's plans do, by the a
 never overwritten, so that features and their gradients (Grad-CAM) can be read from every module.
 """
 
+from typing import Any
+
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 from torch.nn.modules.conv import _ConvNd
@@ -41,7 +43,7 @@ def in_turn(x: Tensor, source: nn.Module, *modules: nn.Module) -> Tensor:
 class Chain(nn.Sequential):
     """A convolution, then modules that overwrite its output unless one of them is watched."""
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Any) -> Tensor:  # a fusion reads several maps
         """As of :class:`torch.nn.Sequential`."""
         first, *further = self
         assert isinstance(first, _ConvNd), "only a convolution is known to give memory of its own"

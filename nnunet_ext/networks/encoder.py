@@ -69,7 +69,7 @@ class Fusion(ConvNormAct):
 
     conv: Conv2d | Conv3d
 
-    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:  # type: ignore[override]  # several maps instead of one
         """(B, C', Z, Y, X) from maps (B, C_i, Z, Y, X)."""
         kernels = self.conv.weight.split([m.shape[1] for m in maps], 1)
         total = self.conv.convolve(maps[0], kernels[0], self.conv.bias)
@@ -160,14 +160,14 @@ class BranchEncoder(nn.Module):
             maps = [cast(nn.ModuleList, branch)[k](m) for branch, m in zip(self.branches, maps, strict=True)]
             yield maps
 
-    def fuse(self, stage: int, maps: list[Tensor]) -> Tensor:
-        """The skip of a stage, counted from 0, from the maps of all branches."""
-        return self.fusions[stage](maps)
+    def fusion_inputs(self, x: Tensor) -> Iterator[list[Tensor]]:
+        """What the fusion of each stage reads: the maps of all branches."""
+        return self.branch_maps(x)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(B, C, Z, Y, X) -> one map per stage from ``first_skip`` on, high to low resolution."""
-        fused = (self.fuse(stage, maps) for stage, maps in enumerate(self.branch_maps(x)) if stage >= self.n_skipped)
-        skips = list(fused)
+        fusions = zip(self.fusions, self.fusion_inputs(x), strict=True)
+        skips = [fusion(maps) for stage, (fusion, maps) in enumerate(fusions) if stage >= self.n_skipped]
         x = skips[-1] if skips else x
         for stage in self.trunk:
             x = stage(x)

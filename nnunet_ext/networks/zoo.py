@@ -1,4 +1,4 @@
-"""The zoo: one declaration per family. Trainers, tests, benchmarks, ``nnunet_ext list`` and the README follow from it.
+"""The zoo: one declaration per family. Trainers, tests, benchmarks, ``nnunet_ext list`` and docs/zoo.md follow from it.
 
 Plain data: importing this file imports no torch. CONTRIBUTING.md shows how a backbone is added.
 """
@@ -346,7 +346,7 @@ ZOO: tuple[NetworkSpec, ...] = (
         options={"trunk": (STRIDE,)},
         branches=QUAD,
         paper=(UNET, SQUEEZE_EXCITATION),
-        differs="as QuadBranch; one weight per modality and stage, read by modality_weights",
+        differs="as QuadBranch; one weight per modality and stage, from magnitudes in its scale",
     ),
     NetworkSpec(
         name="roi_unet3d",

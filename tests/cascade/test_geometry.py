@@ -93,7 +93,7 @@ def test_ten_thousand_boxes_through_crops_padding_and_export(folders):
     labels = PlansManager(planned).get_label_manager(models.dataset_json())
     made = models.predictor(*folders)
     made.network = Identity()
-    background = np.float16(made.background_logits()[0])
+    background = np.float32(made.background_logits()[0])
     for _ in range(RUNS):
         shape = tuple(int(n) for n in rng.integers(1, 9, 3))
         size = tuple(int(n) for n in rng.integers(1, 9, 3))

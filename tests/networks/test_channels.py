@@ -2,7 +2,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnunet_ext.networks.channels import ALIASES, DEFAULT_ORDER, default_channels, modality_of, resolve_channels
+from nnunet_ext.networks.channels import (
+    ALIASES,
+    DEFAULT_ORDER,
+    channel_names,
+    default_channels,
+    modality_of,
+    resolve_channels,
+)
 from nnunet_ext.networks.spec import MODALITIES
 
 orders = st.one_of(st.permutations(MODALITIES), st.permutations(DEFAULT_ORDER[2]))
@@ -73,6 +80,19 @@ def test_an_unknown_name_is_refused(dataset, name, data):
 def test_twice_the_same_or_another_number_is_refused(names):
     with pytest.raises(ValueError, match="each modality once"):
         resolve_channels(("t1ce",), {str(i): name for i, name in enumerate(names)})
+
+
+def test_names_are_read_under_both_of_nnunets_keys():
+    names = {"0": "T1", "1": "T1ce"}
+    assert channel_names({"channel_names": names}) == channel_names({"modality": names}) == names
+    assert channel_names({"modality": names, "channel_names": {}}) == names, "nnU-Net reads the older one first"
+    with pytest.raises(ValueError, match=r"there/dataset\.json names no channels"):
+        channel_names({"labels": {}}, "there/dataset.json")
+
+
+def test_the_message_names_the_file():
+    with pytest.raises(ValueError, match=r"give channel_names in there/dataset\.json known names"):
+        resolve_channels(("t1ce",), {"0": "a", "1": "b"}, "there/dataset.json")
 
 
 def test_no_name_stands_for_two_modalities():
