@@ -40,6 +40,9 @@ EXTRAS = {
         "torchvision",
         "pytorchcv",
         "monai>=1.5",
+        "medpy",
+        "surface-distance",
+        "slicerio",
         "wheel",
     ],
 }
