@@ -29,6 +29,7 @@ REQUIREMENTS = [
 
 EXTRAS = {
     "peers": ["monai>=1.5"],
+    "tensorboard": ["tensorboard"],
     "report": ["statsmodels>=0.15", "scikit-posthocs>=0.17", "scikit-image", "fast-simplification", "plotly>=7"],
     "test": [
         "pytest",
@@ -46,6 +47,7 @@ EXTRAS = {
         "surface-distance",
         "slicerio",
         "wheel",
+        "tensorboard",
         "statsmodels>=0.15",
         "scikit-posthocs>=0.17",
         "scikit-image",
