@@ -34,6 +34,8 @@ COMMANDS = (
     Command("plan", "nnunet_ext.commands.plan", "plan the largest patch and batch of a network for a GPU's memory"),
     Command("plan-roi", "nnunet_ext.commands.plan_roi", "add the cascade's configurations to plans and preprocess"),
     Command("import-weights", "nnunet_ext.commands.import_weights", "take over weights of MONAI's UNETR or SwinUNETR"),
+    Command("export", "nnunet_ext.commands.export", "write a trained model into one file without code, with checksums"),
+    Command("import", "nnunet_ext.commands.import_", "take over a model that export wrote"),
 )
 
 

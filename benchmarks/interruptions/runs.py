@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import dynamic_network_architectures.architectures.primus  # noqa: F401 - nnU-Net's search imports it: seconds
 import torch
 from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
 
