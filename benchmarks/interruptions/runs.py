@@ -18,6 +18,7 @@ import dynamic_network_architectures.architectures.primus  # noqa: F401 - nnU-Ne
 import torch
 from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
 
+import nnunet_ext.trainers.factory  # noqa: F401 - forks find it imported, whatever becomes of the source meanwhile
 from nnunet_ext.discovery import HOOK_VARIABLE, hook_folder
 from tests.trainers import workspace
 
