@@ -2,12 +2,16 @@
 
 from typing import Any
 
+import numpy as np
 import torch
+from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from torch import nn
 from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_ext.trainers import distributed
+from nnunet_ext.trainers.lowest import LowestOutputUsed
 
 
 class JoiningTrainer(nnUNetTrainer):
@@ -52,6 +56,17 @@ class JoiningTrainer(nnUNetTrainer):
         network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(self.network) if cuda else self.network
         self.network = DistributedDataParallel(network, device_ids=[self.device.index] if cuda else None)
         self.loss = self._build_loss()
+
+    def _build_loss(self) -> nn.Module:
+        """As nnU-Net's for one process; for several it gives the lowest output a weight of 1e-6 instead of none."""
+        loss = super()._build_loss()
+        if not self.is_ddp or not isinstance(loss, DeepSupervisionWrapper) or len(loss.weight_factors) == 1:
+            return loss
+        weights = np.array([*loss.weight_factors[:-1], 0])
+        loss.weight_factors = tuple(weights / weights.sum())
+        used = LowestOutputUsed(loss)
+        self.optimizer.register_step_pre_hook(used.forget_gradients)
+        return used
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """As nnU-Net's, shared by the processes that torchrun started."""
