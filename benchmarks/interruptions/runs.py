@@ -80,9 +80,16 @@ class Training:
         count: int,
         goes_on: bool = False,
         changes: Mapping[int, Change] | None = None,
-        environment: Mapping[str, str] | None = None,
+        environments: Mapping[int, Mapping[str, str]] | None = None,
     ) -> list[Any]:
-        """Starts the processes of one training, with the variables that torchrun would set; returns them by rank."""
+        """Starts the processes of one training, with the variables that torchrun would set; returns them by rank.
+
+        Args:
+            count: of processes.
+            goes_on: as with ``--c``.
+            changes: of the trainer, by rank.
+            environments: further variables, by rank.
+        """
         launch = {
             "TORCHELASTIC_RUN_ID": "forked",
             "MASTER_ADDR": "127.0.0.1",
@@ -90,7 +97,7 @@ class Training:
         }
         each = [{**launch, "WORLD_SIZE": str(count), "RANK": str(r), "LOCAL_RANK": str(r)} for r in range(count)]
         return [
-            self.start(0, goes_on, (changes or {}).get(rank), {**variables, **(environment or {})})
+            self.start(0, goes_on, (changes or {}).get(rank), {**variables, **(environments or {}).get(rank, {})})
             for rank, variables in enumerate(each)
         ]
 

@@ -45,6 +45,8 @@ class JoiningTrainer(nnUNetTrainer):
         if distributed.place() is None or self.is_ddp:
             return
         distributed.join(self.device)
+        if distributed.anyone(distributed.restarted(), self.device):
+            self._go_on_after_restart()
         self.is_ddp = True
         begun = distributed.gather((self.current_epoch, len(self._outputs)))
         if len(set(begun)) > 1:
@@ -56,6 +58,9 @@ class JoiningTrainer(nnUNetTrainer):
         network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(self.network) if cuda else self.network
         self.network = DistributedDataParallel(network, device_ids=[self.device.index] if cuda else None)
         self.loss = self._build_loss()
+
+    def _go_on_after_restart(self) -> None:
+        """Called in every process before the network is wrapped, where torchrun has started any of them anew."""
 
     def _build_loss(self) -> nn.Module:
         """As nnU-Net's for one process; for several it gives the lowest output a weight of 1e-6 instead of none."""

@@ -141,9 +141,6 @@ class ResumableTrainer(SavingTrainer):
         """As nnU-Net's; a restarted worker of torchrun goes on, a new training puts an earlier one's files aside."""
         if not self.was_initialized:
             self.initialize()
-        if distributed.restarted() and not self._loaded and self._any_checkpoint():
-            self.logger.resume = True
-            self.load_checkpoint(str(Path(self.output_folder, checkpoints.LATEST)))
         self._join_processes()
         if self.local_rank == 0 and not (self.logger.resume or self._loaded or self.disable_checkpointing):
             for name in checkpoints.put_aside(Path(self.output_folder)):

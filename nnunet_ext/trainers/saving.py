@@ -91,8 +91,10 @@ class SavingTrainer(JoiningTrainer):
         else:
             self._restore(self._readable(Path(filename_or_checkpoint)))
 
-    def _any_checkpoint(self) -> bool:
-        return any(Path(self.output_folder, name).exists() for name in checkpoints.ALL)
+    def _go_on_after_restart(self) -> None:
+        if not self._loaded and any(Path(self.output_folder, name).exists() for name in checkpoints.ALL):
+            self.logger.resume = True
+            self.load_checkpoint(str(Path(self.output_folder, checkpoints.LATEST)))
 
     def _readable(self, path: Path) -> dict[str, Any]:
         weights = self.bare_network.state_dict()

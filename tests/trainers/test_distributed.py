@@ -67,7 +67,7 @@ def keeping_weights(path):
 @pytest.fixture(scope="module")
 def two(root, tmp_path_factory):
     """Two processes that trained together."""
-    training = Training(root, tmp_path_factory.mktemp("two"), NAME, EACH_STEP, threads=os.cpu_count())
+    training = Training(root, tmp_path_factory.mktemp("two"), NAME, EACH_STEP)
     changes = {rank: keeping_weights(training.results / f"rank_{rank}.pth") for rank in (0, 1)}
     assert ended(training.start_together(2, changes=changes), training) == [0, 0], training.outputs()
     return training
@@ -115,7 +115,7 @@ def drawing_for_both_ranks(trainer):
 
 
 def test_two_processes_are_one_with_the_same_global_batch(two, root, tmp_path):
-    one = Training(root, tmp_path, NAME, threads=os.cpu_count())
+    one = Training(root, tmp_path, NAME)
     assert one.run(change=drawing_for_both_ranks) == 0, one.outputs()
     mine, theirs = read_safely(one.folder / FINAL), read_safely(two.folder / FINAL)
     initial = trainer_weights(root, tmp_path)
@@ -155,7 +155,7 @@ def test_every_rank_has_data_of_its_own(root, tmp_path):
 
         return change
 
-    training = Training(root, tmp_path, NAME.replace("2epochs", "1epochs"))
+    training = Training(root, tmp_path, NAME.replace("NoAug_2epochs", "1epochs"))
     processes = training.start_together(2, changes={rank: noting(rank) for rank in (0, 1)})
     assert ended(processes, training) == [0, 0], training.outputs()
     seen = [(tmp_path / f"batches_{rank}.txt").read_text().split() for rank in (0, 1)]
@@ -163,19 +163,19 @@ def test_every_rank_has_data_of_its_own(root, tmp_path):
 
 
 def test_a_killed_process_is_restarted_without_c_and_goes_on_exactly(two, root, tmp_path):
-    training = Training(root, tmp_path, NAME, EACH_STEP, threads=os.cpu_count())
+    training = Training(root, tmp_path, NAME, EACH_STEP)
     processes = training.start_together(2, changes={1: at("train_step", 3)})
     processes[1].join(LONGEST)
     assert processes[1].exitcode == -signal.SIGKILL, training.outputs()
     kill(processes[0])  # as torchrun does
-    again = training.start_together(2, environment={"TORCHELASTIC_RESTART_COUNT": "1"})
+    again = training.start_together(2, environments={0: {}, 1: {"TORCHELASTIC_RESTART_COUNT": "1"}})
     assert ended(again, training) == [0, 0], training.outputs()
     for name in (FINAL, BEST):
         assert fingerprint(training.folder / name) == fingerprint(two.folder / name), name
 
 
 def test_a_signal_to_one_process_makes_all_leave_after_the_same_step(two, root, tmp_path):
-    training = Training(root, tmp_path, NAME, threads=os.cpu_count())
+    training = Training(root, tmp_path, NAME)
     processes = training.start_together(2, changes={1: signalled("train_step", 5, signal.SIGUSR1)})
     assert ended(processes, training) == [EXIT_CODE, EXIT_CODE], training.outputs()
     saved = read_safely(training.folder / LATEST)
@@ -237,46 +237,57 @@ TORCHRUN = Path(sys.executable).with_name("torchrun")
 TRAIN = Path(sys.executable).with_name("nnUNetv2_train")
 
 
-def torchrun(port, node, *options, environment=None):
+def torchrun(port, output, *options, environment=None):
+    """Starts an agent of torchrun that is one of two machines; what it and its workers print goes into a file."""
     rendezvous = ["--rdzv_backend", "c10d", "--rdzv_endpoint", f"127.0.0.1:{port}", "--rdzv_id", "test"]
     command = [TORCHRUN, "--nnodes", "2", "--nproc_per_node", "1", "--local_addr", "127.0.0.1", *rendezvous, *options]
-    return subprocess.Popen(
-        [str(word) for word in command],
-        env={**os.environ, **(environment or {})},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    with output.open("w") as file:
+        return subprocess.Popen(
+            [str(word) for word in command],
+            env={**os.environ, **(environment or {})},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
 
 
 def test_a_machine_that_never_comes_is_an_error(tmp_path):
-    waiting = torchrun(find_free_network_port(), 0, "--rdzv_conf", "join_timeout=2", "--no-python", "true")
-    output, _ = waiting.communicate(timeout=LONGEST)
-    assert waiting.returncode != 0
-    assert "RendezvousTimeoutError" in output
+    output = tmp_path / "output.txt"
+    waiting = torchrun(find_free_network_port(), output, "--rdzv_conf", "join_timeout=2", "--no-python", "true")
+    assert waiting.wait(LONGEST) != 0
+    assert "RendezvousTimeoutError" in output.read_text()
 
 
 @pytest.mark.slow
 def test_two_machines_one_of_which_loses_its_worker_are_one_machine_with_two_processes(two, root, tmp_path):
     """Two agents of torchrun on the loopback, stock nnUNetv2_train with its final validation."""
-    training = Training(root, tmp_path, NAME.replace("2epochs", "2epochs"), threads=os.cpu_count())
-    port = find_free_network_port()
-    environment = {**training._environment(0), "GLOO_SOCKET_IFNAME": "lo"}
+    training = Training(root, tmp_path, NAME)
+    environment = {**training._environment(0), "GLOO_SOCKET_IFNAME": "lo", "OMP_THREAD_LIMIT": "1"}
     words = ["--max_restarts", "1", "--no-python", TRAIN, "999", "3d_fullres", "0", "-tr", NAME, "-device", "cpu"]
-    agents = [torchrun(port, node, *words, environment=environment) for node in (0, 1)]
-    killed = False
-    while not killed and all(agent.poll() is None for agent in agents):
-        time.sleep(0.05)
-        if (training.folder / BEST).exists() and (workers := children(agents[1].pid)):  # an epoch is done
-            os.kill(workers[0], signal.SIGKILL)
-            killed = True
-    outputs = [agent.communicate(timeout=LONGEST)[0] for agent in agents]
-    assert killed, outputs
-    assert [agent.returncode for agent in agents] == [0, 0], outputs
-    assert fingerprint(training.folder / FINAL) == fingerprint(two.folder / FINAL)
+    port, files = find_free_network_port(), [tmp_path / f"agent_{node}.txt" for node in (0, 1)]
+    agents = [torchrun(port, file, *words, environment=environment) for file in files]
+    try:
+        kill_worker_after_first_epoch(training, agents)
+        codes = [agent.wait(LONGEST) for agent in agents]
+    finally:
+        for agent in agents:
+            agent.kill()
+    said = "\n".join(file.read_text() for file in files)
+    assert codes == [0, 0], said
+    assert fingerprint(training.folder / FINAL) == fingerprint(two.folder / FINAL), said
     summary = json.loads((training.folder / "validation" / "summary.json").read_text())
     assert len(summary["metric_per_case"]) == 2
     assert np.isfinite(summary["foreground_mean"]["Dice"])
+
+
+def kill_worker_after_first_epoch(training, agents):
+    deadline = time.monotonic() + LONGEST
+    while time.monotonic() < deadline:
+        assert all(agent.poll() is None for agent in agents), "it ended before it could be killed"
+        if (training.folder / BEST).exists() and (workers := children(agents[1].pid)):
+            os.kill(workers[0], signal.SIGKILL)
+            return
+        time.sleep(0.02)
+    pytest.fail("no epoch was done")
 
 
 def children(pid):
