@@ -25,10 +25,12 @@ REQUIREMENTS = [
     "adjustText",
     "matplotlib",
     "isal",
+    "joblib",
 ]
 
 EXTRAS = {
     "peers": ["monai>=1.5"],
+    "report": ["statsmodels>=0.15", "scikit-posthocs>=0.17", "scikit-image", "fast-simplification", "plotly>=7"],
     "test": [
         "pytest",
         "pytest-timeout",
@@ -42,6 +44,13 @@ EXTRAS = {
         "pytorchcv",
         "monai>=1.5",
         "wheel",
+        "statsmodels>=0.15",
+        "scikit-posthocs>=0.17",
+        "scikit-image",
+        "fast-simplification",
+        "plotly>=7",
+        "playwright",
+        "pillow",
     ],
 }
 
@@ -63,7 +72,7 @@ def main() -> None:
         license="Apache-2.0",
         python_requires=">=3.11,<3.14",
         packages=find_packages(include=["nnunet_ext", "nnunet_ext.*"]),
-        package_data={"nnunet_ext": ["py.typed", "**/*.json", "discovery/hook/*.py"]},
+        package_data={"nnunet_ext": ["py.typed", "**/*.json", "discovery/hook/*.py", "evaluation/page/*"]},
         install_requires=REQUIREMENTS,
         extras_require=EXTRAS,
         entry_points={

@@ -16,6 +16,8 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # a script's own package is not on the path
 
 from benchmarks.overlay import patches, show_labels  # noqa: E402 - needs the path above
+from benchmarks.progress import EpochLines  # noqa: E402 - see above
 
 DATASET = 501
 CONFIGURATION = "3d_fullres"
@@ -40,22 +43,30 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def run(*words: str | Path, log: Path) -> None:
-    """Prints a command and runs it; its output goes to the log, and to the terminal if it fails."""
+def run(*words: str | Path, log: Path, tell: Callable[[str], Iterable[str]] = lambda _: ()) -> None:
+    """Prints a command and runs it; its output goes to the log, and to the terminal if it fails.
+
+    ``tell`` makes of each line that the command prints what is shown of it meanwhile.
+    """
     command = [str(w) for w in words]
     say(f"$ {shlex.join(command)}")
     start = time.monotonic()
-    with log.open("a", encoding="utf-8") as file:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
+    pipe = partial(subprocess.Popen, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    with (
+        log.open("a", encoding="utf-8") as file,
+        pipe(command, env=environment, cwd=ROOT) as process,
+    ):
         file.write(f"$ {shlex.join(command)}\n")
-        file.flush()
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        done = subprocess.run(
-            command, env={**os.environ, "PATH": path}, stdout=file, stderr=subprocess.STDOUT, cwd=ROOT, check=False
-        )
-    if done.returncode:
+        for line in process.stdout or ():
+            file.write(line)
+            for text in tell(line):
+                say(text)
+    if process.returncode:
         tail = "\n".join(log.read_text(encoding="utf-8").splitlines()[-30:])
-        say(f"{tail}\nThis command failed with exit code {done.returncode}; the whole output is in {log}.")
-        sys.exit(done.returncode)
+        say(f"{tail}\nThis command failed with exit code {process.returncode}; the whole output is in {log}.")
+        sys.exit(process.returncode)
     say(f"  {time.monotonic() - start:.0f} s")
 
 
@@ -95,6 +106,15 @@ def predict_untrained(trainer: str, images: Path, out: Path, device: str) -> Non
     predictor.manual_initialization(network, plans, configuration, [network.state_dict()], dataset, trainer, None)
     out.mkdir()
     predictor.predict_from_files_sequential(str(images), str(out))
+
+
+def train(trainer: str, model: list[str], log: Path) -> None:
+    """Trains with a line for each epoch."""
+    from nnunet_ext.trainers import trainer_class
+
+    epochs = trainer_class(trainer).recipe.epochs
+    say(f"# {epochs} epochs; then the held-out cases are segmented, measured and drawn, which takes a minute")
+    run("nnUNetv2_train", *model, log=log, tell=EpochLines(epochs, list(REGIONS)).feed)
 
 
 def dice(truth: Path, prediction: Path, log: Path) -> dict[str, float]:
@@ -192,7 +212,7 @@ def main() -> int:
     before, after = args.root / "before", args.root / "after"
     predict_untrained(args.trainer, images, before, args.device)
     model = [str(DATASET), CONFIGURATION, "0", "-p", PLANS, "-tr", args.trainer, "-device", args.device]
-    run("nnUNetv2_train", *model, log=log)
+    train(args.trainer, model, log)
     options = ["-d", DATASET, "-c", CONFIGURATION, "-f", 0, "-p", PLANS, "-tr", args.trainer, "-device", args.device]
     run("nnUNetv2_predict", "-i", images, "-o", after, *map(str, options), log=log)
     untrained, trained = dice(truth, before, log), dice(truth, after, log)

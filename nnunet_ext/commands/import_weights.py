@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     """Imports and prints the table."""
     import torch
 
+    from nnunet_ext.networks.channels import channel_names
     from nnunet_ext.networks.interop import import_monai
 
     if not args.o.parent.is_dir():
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     state = _read(args.file)
     folder = dataset_folder(args.d)
     plans, dataset = read_plans(folder, args.p), json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
-    channels = _channels(args.channels, dataset["channel_names"]) if args.channels else None
+    channels = _channels(args.channels, channel_names(dataset, str(folder / "dataset.json"))) if args.channels else None
     result = import_monai(_network(args.tr, plans, args.c, dataset), state, channels)
     if len(result.matched) < FEWEST * len(state):
         raise ValueError(

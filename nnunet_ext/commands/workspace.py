@@ -12,6 +12,7 @@ from nnunet_ext.commands.installation import SET_UP
 
 WORKERS_VARIABLE = "nnUNet_n_proc_DA"
 SAFE_VARIABLE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # torch's own
+QUOTES = ("'", '"')
 
 
 def check_folders() -> Iterator[Finding]:
@@ -22,6 +23,8 @@ def check_folders() -> Iterator[Finding]:
 
 
 def _folder(name: str, value: str) -> Finding:
+    if value.startswith(QUOTES) or value.endswith(QUOTES):
+        return error(f"{name} is {value}, quotes included.", "Set it again without them.")
     if not os.path.isabs(value):
         return error(
             f"{name} is {value!r}, another folder for every folder you work in.", "Set it to an absolute path."

@@ -68,8 +68,7 @@ class JoiningTrainer(nnUNetTrainer):
         if not self.is_ddp or not isinstance(loss, DeepSupervisionWrapper) or len(loss.weight_factors) == 1:
             return loss
         weights = np.array([*loss.weight_factors[:-1], 0])
-        loss.weight_factors = tuple(weights / weights.sum())
-        used = LowestOutputUsed(loss)
+        used = LowestOutputUsed(loss.loss, weights / weights.sum())
         self.optimizer.register_step_pre_hook(used.forget_gradients)
         return used
 

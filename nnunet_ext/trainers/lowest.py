@@ -4,23 +4,23 @@ nnU-Net's loss leaves the lowest output out. DDP waits for a gradient of every p
 weight of 1e-6 when several processes train, and then they are not one process with the same batch any more.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from torch import Tensor, nn
 
 
-class LowestOutputUsed(nn.Module):
+class LowestOutputUsed(DeepSupervisionWrapper):
     """A loss under deep supervision whose lowest output has a gradient, for DDP, that is zero."""
 
-    def __init__(self, loss: nn.Module) -> None:
-        super().__init__()
-        self.loss = loss
+    def __init__(self, loss: nn.Module, weight_factors: Sequence[float]) -> None:
+        super().__init__(loss, weight_factors)
         self.alone: list[Tensor] | None = None  # parameters on which nothing but the lowest output depends
 
     def forward(self, output: list[Tensor], target: list[Tensor]) -> Tensor:
         """The loss of the outputs, high to low resolution."""
-        value: Tensor = self.loss(output, target)
+        value: Tensor = super().forward(output, target)
         if self.alone is None and value.requires_grad:
             counted = {id(parameter) for parameter in _parameters(value)}
             self.alone = [parameter for parameter in _parameters(output[-1]) if id(parameter) not in counted]

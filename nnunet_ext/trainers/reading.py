@@ -29,8 +29,12 @@ class UnreadableCheckpointError(ValueError):
     """A file that is no checkpoint, a truncated one, or one that asks for code to be run."""
 
 
-def read_safely(path: Path | str) -> Any:
+def read_safely(path: Path | str, *, mapped: bool = False) -> Any:
     """What ``torch.save`` wrote, on the CPU.
+
+    Args:
+        path: of the file.
+        mapped: leave tensors in the file until they are used; it must stay as long as they do.
 
     Raises:
         UnreadableCheckpointError: the file is truncated, no such file, or contains more than data; none of it was run.
@@ -39,7 +43,7 @@ def read_safely(path: Path | str) -> Any:
         raise UnreadableCheckpointError(f"There is no file {path}.")
     try:
         with torch.serialization.safe_globals(list(ALLOWED)):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         asked = UNSUPPORTED.search(str(error))
         what = f"asks for {asked[1]} to be called" if asked else "contains more than data or is damaged"
@@ -47,7 +51,9 @@ def read_safely(path: Path | str) -> Any:
     except (
         Exception
     ) as error:  # foreign bytes make the unpickler fail in any way (KeyError, EOFError, RuntimeError ...)
-        raise UnreadableCheckpointError(f"{path} is truncated or no checkpoint ({_first_line(error)}).") from error
+        raise UnreadableCheckpointError(
+            f"{path} is no checkpoint that torch saved, or is cut short; copy it again ({_first_line(error)})."
+        ) from error
 
 
 def _first_line(error: Exception) -> str:

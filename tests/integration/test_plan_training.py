@@ -24,7 +24,7 @@ def planned(tmp_path_factory):
     space.run(sys.executable, "dataset_conversion/convert_brats.py", tree, "--dataset-id", 501)
     options = ["-gpu_memory_target", 1, "-overwrite_plans_name", STOCK, "-np", 1, "-npfp", 1]
     space.run("nnUNetv2_plan_and_preprocess", "-d", 501, "-c", CONFIGURATION, *options)
-    space.run("nnunet_ext", "plan", "-d", 501, "-tr", TRAINER, "--gpu-memory", TARGET, "-p", STOCK)
+    space.run("nnunet_ext", "plan", "-d", 501, "-tr", TRAINER, "--gpu-memory", TARGET, "--reserve", 0, "-p", STOCK)
     return space
 
 

@@ -99,7 +99,7 @@ def test_equal_seeds_give_equal_bits_and_others_do_not(trained, tmp_path, monkey
     assert_equal(first, weights(tmp_path / "again"))
     other = trainer_for(NAME.replace("seed7", "seed8"))
     other.initialize()
-    stem = "encoder.branches.0.0.stem.conv.weight"
+    stem = "encoder.branches.0.0.conv0.conv.weight"
     assert not torch.equal(other.network.state_dict()[stem], trainer_for_initial()[stem])
     assert torch.equal(trainer_for_initial()[stem], trainer_for_initial()[stem])
 
@@ -183,7 +183,8 @@ def test_a_dataset_of_two_modalities_in_another_order_works(nnunet_with):
 
 def test_a_dataset_without_flair_is_refused_before_anything_is_created(nnunet_with):
     results = nnunet_with(("T1", "T1ce", "T2", "ADC"))
-    with pytest.raises(ValueError, match=r"'ADC'.*flair: flair, t2f"):
+    copy = Path(os.environ["nnUNet_preprocessed"], workspace.DATASET, "dataset.json")  # which nnU-Net reads
+    with pytest.raises(ValueError, match=rf"'ADC'.*give channel_names in {copy} known names.*flair: flair, t2f"):
         trainer_for()
     assert not results.exists() or not list(results.iterdir())
 
@@ -213,7 +214,7 @@ def test_a_checkpoint_for_another_channel_order_is_refused(trained, validate):
 
 @pytest.mark.parametrize(
     ("poison", "where"),
-    [("weight", r"encoder\.branches\.1\.0\.stem\.conv"), ("batch", "the batch itself")],
+    [("weight", r"encoder\.branches\.1\.0\.conv0\.conv"), ("batch", "the batch itself")],
 )
 def test_a_loss_that_is_not_finite_stops_training_and_names_the_layer(nnunet, poison, where):
     trainer = trainer_for()
@@ -226,7 +227,7 @@ def test_a_loss_that_is_not_finite_stops_training_and_names_the_layer(nnunet, po
         batch["data"][0, 1, 0, 0, 0] = torch.nan
     else:
         with torch.no_grad():
-            trainer.network.encoder.branches[1][0].stem.conv.weight[0] = torch.nan
+            trainer.network.encoder.branches[1][0].conv0.conv.weight[0] = torch.nan
     before = {k: v.clone() for k, v in trainer.network.state_dict().items()}
     with pytest.raises(NonFiniteLossError, match=where):
         trainer.train_step(batch)

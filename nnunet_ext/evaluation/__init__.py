@@ -1,0 +1,1 @@
+"""Evaluation of segmentations: metrics, conventions, tables. Imports no torch."""
