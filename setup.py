@@ -19,6 +19,7 @@ REQUIREMENTS = [
     "pandas",
     "numpy",
     "packaging",
+    "safetensors",
     "scipy",
     "tqdm",
     "adjustText",

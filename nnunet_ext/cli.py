@@ -48,6 +48,8 @@ COMMANDS = (
     ),
     Command("compare", "nnunet_ext.commands.compare", "compare trainings: tables, statistics, and what may be claimed"),
     Command("import-weights", "nnunet_ext.commands.import_weights", "take over weights of MONAI's UNETR or SwinUNETR"),
+    Command("export", "nnunet_ext.commands.export", "write a trained model into one file without code, with checksums"),
+    Command("import", "nnunet_ext.commands.import_", "take over a model that export wrote"),
 )
 
 
