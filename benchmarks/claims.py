@@ -11,7 +11,6 @@ experiments.
 
 import argparse
 import gc
-import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -29,7 +28,7 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # a script's own package is not on the path
 
-from benchmarks.costs.report import markdown, write_json  # noqa: E402 - needs the path above
+from benchmarks.record import markdown, write_json  # noqa: E402 - needs the path above
 from nnunet_ext.evaluation.claims import LEVEL, compare, false_claim_of_published  # noqa: E402 - see above
 from nnunet_ext.evaluation.intervals import mean_interval  # noqa: E402 - see above
 from nnunet_ext.evaluation.scores import Scores  # noqa: E402 - see above
@@ -184,8 +183,9 @@ def write_docs(path: Path, written: dict[str, str]) -> None:
     """Put the tables between the markers of a document."""
     text = path.read_text(encoding="utf-8")
     for name, table in written.items():
-        pattern = re.compile(rf"(<!-- {name} -->\n).*?(\n?<!-- /{name} -->)", re.DOTALL)
-        text = pattern.sub(lambda match, table=table: f"{match[1]}{table}\n<!-- /{name} -->", text)  # noqa: B023
+        before, rest = text.split(f"<!-- {name} -->\n")
+        _, after = rest.split(f"<!-- /{name} -->")
+        text = f"{before}<!-- {name} -->\n{table}\n<!-- /{name} -->{after}"
     path.write_text(text, encoding="utf-8")
 
 

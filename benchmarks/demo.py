@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -52,10 +53,10 @@ def run(*words: str | Path, log: Path, tell: Callable[[str], Iterable[str]] = la
     start = time.monotonic()
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
-    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
+    pipe = partial(subprocess.Popen, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
     with (
         log.open("a", encoding="utf-8") as file,
-        subprocess.Popen(command, env=environment, cwd=ROOT, **pipe) as process,
+        pipe(command, env=environment, cwd=ROOT) as process,
     ):
         file.write(f"$ {shlex.join(command)}\n")
         for line in process.stdout or ():

@@ -70,7 +70,7 @@ def underlay(case: str, one: "Evaluated") -> "np.ndarray | None":
     for folder in ("imagesTr", "imagesTs"):
         path = Path(root or "", one.run.dataset, folder, f"{case}_{int(chosen):04d}{dataset['file_ending']}")
         if root and path.is_file():
-            return SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))  # type: ignore[no-any-return]
+            return SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
     return None
 
 

@@ -116,14 +116,16 @@ def critical_difference(found: "Ranking", verdicts: pd.DataFrame, path: Path) ->
     """Mean ranks; a bar joins methods between which no difference was shown in any region and metric."""
     from scikit_posthocs import critical_difference_diagram
 
-    p = pd.DataFrame(1.0, index=found.methods, columns=found.methods)
-    for row in verdicts.dropna(subset=["p_holm"]).itertuples():
-        smallest = min(p.loc[row.first, row.second], row.p_holm)
-        p.loc[row.first, row.second] = p.loc[row.second, row.first] = smallest
+    p = np.ones((len(found.methods),) * 2)
+    places = {method: i for i, method in enumerate(found.methods)}
+    for first, second, value in verdicts[["first", "second", "p_holm"]].dropna().itertuples(index=False):
+        i, j = places[str(first)], places[str(second)]
+        p[i, j] = p[j, i] = min(p[i, j], float(value))
     figure, axes = _figure(1, 1, width=9, height=1.4 + 0.25 * len(found.methods))
     ranks = pd.Series(found.mean_ranks, found.methods)
     palette = {method: look["color"] for method, look in style(found.methods).items()}
-    critical_difference_diagram(ranks, p, ax=axes[0], color_palette=palette, label_props={"fontsize": 9})
+    table = pd.DataFrame(p, index=found.methods, columns=found.methods)
+    critical_difference_diagram(ranks, table, ax=axes[0], color_palette=palette, label_props={"fontsize": 9})
     axes[0].grid(False)
     axes[0].set_title("mean rank; a bar joins methods without a difference shown", fontsize=10)
     _save(figure, path)

@@ -156,12 +156,12 @@ def sentences(table: pd.DataFrame) -> list[str]:
 
 
 def _why_none(verdict: str, table: pd.DataFrame) -> str:
-    largest = table.loc[table["false_claim"].idxmin()]
+    smallest = table["false_claim"].min()
     if verdict.endswith("one seed"):
         return (
             "No verdict between methods is possible: with one seed a difference between methods cannot be told from a "
             "difference between two trainings of one method; train each with further seeds (`..._seed2`). The cases "
-            f"alone would leave a probability of {largest['false_claim']:.2g} or more of a false claim."
+            f"alone would leave a probability of {smallest:.2g} or more of a false claim."
         )
     return "No verdict between methods is possible: a fold has one case only, which tells nothing of their spread."
 

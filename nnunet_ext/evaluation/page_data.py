@@ -47,7 +47,8 @@ def page_data(
         "surfaces": dict(surfaces),
         "steps_per_mm": STEPS_PER_MM,
     }
-    return plain(found)  # type: ignore[no-any-return]
+    made: dict[str, Any] = plain(found)
+    return made
 
 
 def _method(name: str, look: Mapping[str, str], models: pd.DataFrame, ranking: pd.DataFrame) -> dict[str, Any]:
@@ -65,11 +66,13 @@ def _method(name: str, look: Mapping[str, str], models: pd.DataFrame, ranking: p
 
 def _summary(models: pd.DataFrame, methods: Sequence[str], regions: Sequence[str]) -> dict[str, Any]:
     """Region -> metric -> one of [mean, low, high] for each method."""
-    by = models.set_index(["region", "metric", "method"])[["mean", "low", "high"]].astype(float)
-    return {
-        region: {metric: [by.loc[(region, metric, m)].tolist() for m in methods] for metric in METRICS}
-        for region in regions
+    by = {
+        (region, metric, method): [float(value) for value in interval]
+        for region, metric, method, *interval in models[
+            ["region", "metric", "method", "mean", "low", "high"]
+        ].to_numpy()
     }
+    return {region: {metric: [by[region, metric, m] for m in methods] for metric in METRICS} for region in regions}
 
 
 def _values(

@@ -6,6 +6,7 @@ ITK reads a gzip file that is cut short without a word, the missing voxels as th
 import zlib
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 from isal import igzip, isal_zlib
@@ -16,7 +17,16 @@ from nibabel.wrapstruct import WrapStructError
 NIFTI = (".nii", ".nii.gz")
 CHUNK = 2**22  # bytes
 AXES = 3
-DAMAGE = (OSError, EOFError, zlib.error, isal_zlib.error, ImageFileError, HeaderDataError, WrapStructError, ValueError)
+DAMAGE: tuple[Any, ...] = (
+    OSError,
+    EOFError,
+    zlib.error,
+    isal_zlib.error,
+    ImageFileError,
+    HeaderDataError,
+    WrapStructError,
+    ValueError,
+)
 
 
 def check_image(path: Path) -> None:

@@ -139,13 +139,14 @@ def test_an_aborted_training_continues(nnunet):
     name = NAME.replace("1epochs", "2epochs")
     trainer = trainer_for(name)
     trainer.save_every = 1
-    trainer.on_epoch_end_original = trainer.on_epoch_end
+    trainer.on_epoch_start_original = trainer.on_epoch_start
 
     def stop():
-        trainer.on_epoch_end_original()
-        raise KeyboardInterrupt
+        trainer.on_epoch_start_original()
+        if trainer.current_epoch == 1:
+            raise KeyboardInterrupt
 
-    trainer.on_epoch_end = stop
+    trainer.on_epoch_start = stop
     with pytest.raises(KeyboardInterrupt):
         trainer.run_training()
     fold = model_folder(nnunet, name) / "fold_0"
