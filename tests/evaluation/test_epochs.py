@@ -60,8 +60,10 @@ def line(epoch):
     }
 
 
-def test_our_file_is_preferred_and_a_cut_line_is_not_read(stock):
-    (stock / "progress.jsonl").write_text(json.dumps(line(0)) + "\n" + json.dumps(line(1))[:-9])
+@pytest.mark.parametrize("end", ['"seconds": {"epoch": 3.0}', '"mean_dice": 0.7'])
+def test_our_file_is_preferred_and_a_cut_line_is_not_read(stock, end):
+    cut = json.dumps(line(1)).partition(end)[0] + end
+    (stock / "progress.jsonl").write_text(json.dumps(line(0)) + "\n" + cut)
     (only,) = epochs_of(stock)
     assert (only["pseudo_dice"], only["pseudo_dice_WT"], only["lr"], only["val_loss"]) == (0.75, 0.75, 0.5, None)
     assert (only["ema_pseudo_dice"], only["peak_mib"], only["train_loss"], only["seconds"]) == (0.6, 12, 1, 3)
