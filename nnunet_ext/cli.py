@@ -83,6 +83,9 @@ def _chosen(arguments: Sequence[str]) -> Command:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that ``argv`` (default: the process's arguments) names and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # what an encoding lacks is written as escapes: a path need not be text
+            stream.reconfigure(errors="backslashreplace")
     arguments = sys.argv[1:] if argv is None else argv
     command = _chosen(arguments)
     return run_command(f"nnunet_ext {command.name}", import_module(command.module), arguments[1:])
