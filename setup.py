@@ -28,6 +28,7 @@ REQUIREMENTS = [
 
 EXTRAS = {
     "peers": ["monai>=1.5"],
+    "report": ["slicerio>=1.4"],
     "test": [
         "pytest",
         "pytest-timeout",

@@ -38,6 +38,9 @@ COMMANDS = (
         "nnunet_ext.commands.evaluate",
         "Dice, HD95, NSD and lesions by the conventions of BraTS and nnU-Net",
     ),
+    Command(
+        "export-slicer", "nnunet_ext.commands.export_slicer", "write segmentations named and coloured for 3D Slicer"
+    ),
     Command("import-weights", "nnunet_ext.commands.import_weights", "take over weights of MONAI's UNETR or SwinUNETR"),
 )
 
