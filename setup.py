@@ -31,7 +31,14 @@ REQUIREMENTS = [
 EXTRAS = {
     "peers": ["monai>=1.5"],
     "tensorboard": ["tensorboard"],
-    "report": ["statsmodels>=0.15", "scikit-posthocs>=0.17", "scikit-image", "fast-simplification", "plotly>=7"],
+    "report": [
+        "statsmodels>=0.15",
+        "scikit-posthocs>=0.17",
+        "scikit-image",
+        "fast-simplification",
+        "plotly>=7",
+        "slicerio>=1.4",
+    ],
     "test": [
         "pytest",
         "pytest-timeout",

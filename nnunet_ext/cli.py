@@ -47,6 +47,9 @@ COMMANDS = (
         "Dice, HD95, NSD and lesions by the conventions of BraTS and nnU-Net",
     ),
     Command("compare", "nnunet_ext.commands.compare", "compare trainings: tables, statistics, and what may be claimed"),
+    Command(
+        "export-slicer", "nnunet_ext.commands.export_slicer", "write segmentations named and coloured for 3D Slicer"
+    ),
     Command("import-weights", "nnunet_ext.commands.import_weights", "take over weights of MONAI's UNETR or SwinUNETR"),
     Command("export", "nnunet_ext.commands.export", "write a trained model into one file without code, with checksums"),
     Command("import", "nnunet_ext.commands.import_", "take over a model that export wrote"),
