@@ -71,7 +71,7 @@ class Fusion(ConvNormAct):
 
     conv: Conv2d | Conv3d
 
-    def forward(self, maps: Sequence[Tensor]) -> Tensor:  # type: ignore[override]  # several maps instead of one
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """(B, C', Z, Y, X) from maps (B, C_i, Z, Y, X)."""
         kernels = self.conv.weight.split([m.shape[1] for m in maps], 1)
         total = self.conv.convolve(maps[0], kernels[0], self.conv.bias)
