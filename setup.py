@@ -19,6 +19,7 @@ REQUIREMENTS = [
     "pandas",
     "numpy",
     "packaging",
+    "safetensors",
     "scipy",
     "tqdm",
     "adjustText",
@@ -29,6 +30,7 @@ REQUIREMENTS = [
 
 EXTRAS = {
     "peers": ["monai>=1.5"],
+    "tensorboard": ["tensorboard"],
     "report": ["statsmodels>=0.15", "scikit-posthocs>=0.17", "scikit-image", "fast-simplification", "plotly>=7"],
     "test": [
         "pytest",
@@ -42,7 +44,11 @@ EXTRAS = {
         "torchvision",
         "pytorchcv",
         "monai>=1.5",
+        "medpy",
+        "surface-distance",
+        "slicerio",
         "wheel",
+        "tensorboard",
         "statsmodels>=0.15",
         "scikit-posthocs>=0.17",
         "scikit-image",
