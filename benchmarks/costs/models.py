@@ -17,7 +17,6 @@ from nnunet_ext.networks.spec import COORDINATES, NetworkSpec
 from nnunet_ext.networks.stock_plan import INPUT_CHANNELS, OUTPUT_CHANNELS, PATCHES, stock_plan
 from nnunet_ext.planning.memory import TrainingMemory
 from nnunet_ext.trainers.grammar import TrainerName, parse
-from nnunet_ext.trainers.recipe import Recipe
 from nnunet_ext.trainers.words import changes_of_memory
 
 ALL, ALL_PEERS = "all", "peers"
@@ -154,12 +153,11 @@ def _models(name: str, given: Input) -> list[Model]:
 
 def _with_words(name: str, parsed: TrainerName, given: Input) -> Model:
     """The network of a trainer whose words change its recipe; ValueError where that changes what nothing predicts."""
-    recipe = Recipe.of(parsed.spec, **parsed.changes)
-    memory = TrainingMemory.of(parsed.spec, parsed.size, changes_of_memory(recipe))
+    memory = TrainingMemory.of(parsed.spec, parsed.size, changes_of_memory(parsed.recipe))
     if (memory.precision, memory.accumulation) != ("device", 1):
         raise ValueError(f"{name}: give --precision and --accumulation in place of these words, for all rows alike.")
     plain = _registry_model(parsed.spec, parsed.size, given)
-    further = COORDINATES * recipe.coordinates * (not parsed.spec.detector)  # whose channels hold them already
+    further = COORDINATES * parsed.recipe.coordinates * (not parsed.spec.detector)  # whose channels hold them already
     batch, channels, *patch = plain.input_shape
     return replace(
         plain,
