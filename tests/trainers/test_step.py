@@ -1,10 +1,10 @@
 """The step by the recipe's words: accumulation, clipping, precision, frozen parameters; by default nnU-Net's own."""
 
 import copy
-from types import SimpleNamespace
 
 import pytest
 import torch
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
 from nnunet_ext.networks.registry import find, specs
@@ -16,6 +16,7 @@ from nnunet_ext.trainers.precision import scaler_for
 from nnunet_ext.trainers.recipe import Recipe
 from nnunet_ext.trainers.step import accumulate, update
 from tests.networks import plans
+from tests.trainers import workspace
 from tests.trainers.test_losses import of_regions
 
 CPU = torch.device("cpu")
@@ -292,10 +293,7 @@ def test_the_usual_step_is_nnunets_to_the_last_bit():
 
 def test_networks_of_the_zoo_are_adapted_where_they_are_built():
     builder = network_builder("nnUNetTrainer_UNet3D_XS_NoDS_BF16")
-    plan = plans.isotropic(3, stages=3)
-    configuration = SimpleNamespace(
-        network_arch_init_kwargs=plan, normalization_schemes=["z"] * 4, patch_size=(16,) * 3
-    )
+    configuration = PlansManager(workspace.plans(4)).get_configuration("3d_fullres")
     network = builder(configuration, 4, 3, deep_supervision=True)
     assert [type(head).__name__ for head in network.decoder.seg_layers] == ["Identity", "Conv3d"]
     seen = []
