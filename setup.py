@@ -19,16 +19,26 @@ REQUIREMENTS = [
     "pandas",
     "numpy",
     "packaging",
+    "safetensors",
     "scipy",
     "tqdm",
     "adjustText",
     "matplotlib",
     "isal",
+    "joblib",
 ]
 
 EXTRAS = {
     "peers": ["monai>=1.5"],
-    "report": ["slicerio>=1.4"],
+    "tensorboard": ["tensorboard"],
+    "report": [
+        "statsmodels>=0.15",
+        "scikit-posthocs>=0.17",
+        "scikit-image",
+        "fast-simplification",
+        "plotly>=7",
+        "slicerio>=1.4",
+    ],
     "test": [
         "pytest",
         "pytest-timeout",
@@ -45,6 +55,14 @@ EXTRAS = {
         "surface-distance",
         "slicerio",
         "wheel",
+        "tensorboard",
+        "statsmodels>=0.15",
+        "scikit-posthocs>=0.17",
+        "scikit-image",
+        "fast-simplification",
+        "plotly>=7",
+        "playwright",
+        "pillow",
     ],
 }
 
@@ -66,7 +84,7 @@ def main() -> None:
         license="Apache-2.0",
         python_requires=">=3.11,<3.14",
         packages=find_packages(include=["nnunet_ext", "nnunet_ext.*"]),
-        package_data={"nnunet_ext": ["py.typed", "**/*.json", "discovery/hook/*.py"]},
+        package_data={"nnunet_ext": ["py.typed", "**/*.json", "discovery/hook/*.py", "evaluation/page/*"]},
         install_requires=REQUIREMENTS,
         extras_require=EXTRAS,
         entry_points={

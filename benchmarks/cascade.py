@@ -31,7 +31,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # a script's own package is not on the path
 
-from benchmarks.costs import report  # noqa: E402 - needs the path above
+from benchmarks import record  # noqa: E402 - needs the path above
 from benchmarks.costs.options import run_command, writable  # noqa: E402 - see above
 from benchmarks.roi import commands, picture, quality  # noqa: E402 - see above
 from nnunet_ext.cascade.predictor import nnUNetCascadePredictor  # noqa: E402 - see above
@@ -56,7 +56,7 @@ def command(args: argparse.Namespace) -> int:
     """Runs the parts, prints and writes the tables."""
     folder = writable(args.out, NAMES)
     cases = cases_of(args.images, args.labels, args.cases)
-    found: dict[str, Any] = {"environment": report.environment(), "command": _command(), "cases": list(cases)}
+    found: dict[str, Any] = {"environment": record.environment(), "command": record.command(), "cases": list(cases)}
     with tempfile.TemporaryDirectory() as scratch:
         found["commands"] = commands.run_each(args, cases, Path(scratch)) if args.single != 0 or args.together else []
     found["ratios"] = commands.ratios(found["commands"]) if found["commands"] else {}
@@ -87,17 +87,17 @@ def markdown(found: Mapping[str, Any]) -> str:
     parts = [f"`{found['command']}`\n"]
     if found["commands"]:
         header = ("cases", "way", "seconds", "CPU s", "peak MiB", "times faster", "memory")
-        parts += ["## Commands\n", report.markdown(header, commands.lines(found["commands"])), ""]
+        parts += ["## Commands\n", record.markdown(header, commands.lines(found["commands"])), ""]
         if middle := found["ratios"]["median of single cases"]:
             parts.append(
                 f"Median of single cases: {middle['seconds']:.2f} times faster, "
                 f"{1 / middle['memory']:.2f} of the memory.\n"
             )
-    parts += ["## Recall against crops\n", report.markdown(*_recall_table(found["recall"])), ""]
+    parts += ["## Recall against crops\n", record.markdown(*_recall_table(found["recall"])), ""]
     for mirrored in sorted({r["mirrored"] for r in found["quality"]}):
         records = [r for r in found["quality"] if r["mirrored"] == mirrored]
         parts += [f"## Quality, {'with' if mirrored else 'without'} mirroring\n"]
-        parts += [report.markdown(*_quality_table(records)), ""]
+        parts += [record.markdown(*_quality_table(records)), ""]
     return "\n".join(parts)
 
 
@@ -158,11 +158,6 @@ def _draw(args: argparse.Namespace, cases: Mapping[str, Sequence[Path]]) -> None
     predictor = quality.cascade(args, nnUNetCascadePredictor, mirroring=False)
     name, paths = next(iter(cases.items()))
     picture.draw(name, *quality.preprocessed(predictor, paths, args.labels / f"{name}.nii.gz"), predictor, args.picture)
-
-
-def _command() -> str:
-    words = [Path(w).name if w.startswith("/") else w for w in sys.argv[1:]]  # folders of this machine tell nobody
-    return " ".join(["python benchmarks/cascade.py", *words])
 
 
 def main() -> int:

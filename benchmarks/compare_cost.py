@@ -21,7 +21,7 @@ DEARER, BAD_INPUT = 1, 2
 NEEDED = ("registry_name", "size", "input_shape", "batch")
 KEY = (*NEEDED, "precision", "device", "accumulation")  # the latter are not in every file
 EXACT = ("parameters", "macs")
-BANDED = ("pam_train_mib", "pam_inference_mib", "total_train_mib", "median_ms")
+BANDED = ("pam_train_mib", "pam_inference_mib", "copies_mib", "temporaries_mib", "total_train_mib", "median_ms")
 # the column that says how far a figure strays by itself: as a limit, or as a standard deviation
 SPREAD = {"median_ms": "p90_ms", "pam_train_mib": "pam_sd_mib", "total_train_mib": "pam_sd_mib"}
 DEVIATIONS = 2

@@ -4,22 +4,19 @@
         [--scratch DIR] [--out RESULTS/convert_brats]
 
 Each number of cases is measured by itself: cases beyond those of the source (by default four phantoms of full size)
-are links to them under other names. Time is of the whole process, with imports, the median of the repeats, which take
-turns; memory is the largest sum of the resident sets of all processes, read every 20 ms from the process table of
-Linux; bytes are of the files that are no hard links. Writes ``--out`` with the endings .json and .md.
+are links to them under other names (so ``--allow-duplicates``). Time is of the whole process, with imports, the median
+of the repeats, which take turns; memory is the largest sum of the resident sets of all processes, read every 20 ms from
+the process table of Linux; bytes are of the files that are no hard links. Writes ``--out`` with the endings .json and
+.md.
 """
 
 import argparse
 import json
 import os
-import platform
-import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
-from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -29,9 +26,9 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # a script's own package is not on the path
 
-from benchmarks.processes import measure  # noqa: E402 - needs the path above
+from benchmarks import record  # noqa: E402 - needs the path above
+from benchmarks.processes import measure  # noqa: E402 - see above
 
-RESULTS = ROOT / "benchmarks" / "results"
 CONVERTER = ROOT / "dataset_conversion" / "convert_brats.py"
 PHANTOMS = ROOT / "dataset_conversion" / "phantom_brats.py"
 PEER = ROOT / "benchmarks" / "peers" / "serial_conversion.py"
@@ -58,7 +55,7 @@ def link_cases(source: Path, target: Path, number: int) -> None:
 
 def repeat(tree: Path, raw: Path, jobs: int) -> dict[str, dict[str, float]]:
     """Measure each way once; ``raw`` is removed afterwards."""
-    ours = [sys.executable, str(CONVERTER), str(tree), "--dataset-id", "1", "--jobs", str(jobs)]
+    ours = [sys.executable, str(CONVERTER), str(tree), "--dataset-id", "1", "--jobs", str(jobs), "--allow-duplicates"]
     environment = {"nnUNet_raw": str(raw)}
     result = {"peer": measure([sys.executable, str(PEER), str(tree), str(raw / "peer")], environment)}
     result["audit alone (--dry-run)"] = measure([*ours, "--dry-run"], environment)
@@ -99,21 +96,12 @@ def ratios(ways: dict[str, dict[str, float]]) -> dict[str, float]:
     }
 
 
-def cpu() -> str:
-    """Name of the processor."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{os.cpu_count()} x {names[0] if names else platform.machine()}"
-
-
 def markdown(report: dict[str, Any]) -> str:
     """The report as a page."""
     lines = ["# Conversion against a serial converter without audit", "", f"    {report['command']}", ""]
-    facts = ", ".join(f"{name} {number}" for name, number in report["versions"].items())
-    lines += [
-        f"{report['cases']}; {report['hardware']}; load {report['load']}; {facts}. Medians of {report['repeats']}."
-    ]
+    facts = ", ".join(f"{name} {number}" for name, number in report["versions"].items() if number)
+    where = f"{report['cases']}; {report['hardware']['processor']}; load {report['load']}"
+    lines += [f"{where}; {facts}. Medians of {report['repeats']}."]
     for number, block in report["results"].items():
         lines += ["", f"## {number} cases", "", "| way | s | fastest - slowest | CPU s | MiB written | peak MiB |"]
         lines += ["|---|---:|---:|---:|---:|---:|"]
@@ -133,18 +121,16 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--scratch", type=Path, help="folder on the file system to measure (default: the system's)")
-    parser.add_argument("--out", type=Path, default=RESULTS / "convert_brats", help="result files without ending")
+    parser.add_argument(
+        "--out", type=Path, default=record.RESULTS / "convert_brats", help="result files without ending"
+    )
     args = parser.parse_args()
     report: dict[str, Any] = {
-        "command": shlex.join(["python", "benchmarks/convert_brats.py", *hide_paths(sys.argv[1:])]),
+        "command": record.command(),
         "cases": "phantoms, 240 x 240 x 155" if args.source is None else "real cases",
-        "hardware": cpu(),
+        **record.environment(PACKAGES),
         "load": f"{os.getloadavg()[0]:.1f} at the start, own niceness {os.nice(0)}",
         "repeats": args.repeats,
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in PACKAGES if find_spec(name)},
-        },
         "results": {},
     }
     with tempfile.TemporaryDirectory(dir=args.scratch) as scratch:
@@ -164,11 +150,6 @@ def main() -> None:
     page = markdown(report)
     args.out.with_suffix(".md").write_text(page, encoding="utf-8")
     print(page)
-
-
-def hide_paths(words: list[str]) -> list[str]:
-    """The command's words without the folders of the machine it ran on."""
-    return [Path(word).name if os.sep in word else word for word in words]
 
 
 if __name__ == "__main__":

@@ -9,20 +9,20 @@ difference of the output and of both gradients, as a part of the largest value o
 """
 
 import argparse
-import json
-import platform
+import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import torch
 from torch import Tensor
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script's own package is not on the path
+
+from benchmarks import record
 from nnunet_ext.networks.depthwise import Backend, depthwise
 
-RESULTS = Path(__file__).parent / "results"
 FORMS: tuple[Backend, ...] = ("direct", "fft")
 
 
@@ -74,41 +74,22 @@ def compare(kernel_size: int, channels: int, edge: int, repeats: int, device: to
     return Row(kernel_size, deviation, *figures)
 
 
-def environment(args: argparse.Namespace) -> dict[str, Any]:
-    """What the figures depend on."""
-    gpu = torch.cuda.get_device_name() if args.device == "cuda" else None
-    return {
-        "device": gpu or processor(),
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "map": [1, args.channels, *(args.edge,) * 3],
-        "repeats": args.repeats,
-        "command": f"python benchmarks/depthwise.py --kernels {' '.join(map(str, args.kernels))} "
-        f"--channels {args.channels} --edge {args.edge} --repeats {args.repeats} --device {args.device} "
-        f"--threads {args.threads}",
-    }
-
-
-def processor() -> str:
-    """The CPU's name where Linux tells it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
 def markdown(rows: list[Row]) -> str:
     """The table."""
-    lines = [
-        "| kernel | deviation | forward direct (ms) | by FFT (ms) | times faster | forward + backward direct (ms) "
-        "| by FFT (ms) | times faster |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    forms = ("direct (ms)", "by FFT (ms)", "times faster")
+    header = ["kernel", "deviation", *(f"{what} {form}" for what in ("forward", "step") for form in forms)]
+    lines = []
     for r in rows:
-        cells = [f"{r.kernel}^3", f"{r.deviation:.0e}", f"{r.forward_direct:.1f}", f"{r.forward_fft:.1f}"]
-        cells += [f"{r.forward_ratio:.1f}", f"{r.training_direct:.1f}", f"{r.training_fft:.1f}"]
-        lines.append(f"| {' | '.join([*cells, f'{r.training_ratio:.1f}'])} |")
-    return "\n".join(lines)
+        figures = (
+            r.forward_direct,
+            r.forward_fft,
+            r.forward_ratio,
+            r.training_direct,
+            r.training_fft,
+            r.training_ratio,
+        )
+        lines.append([f"{r.kernel}^3", f"{r.deviation:.0e}", *(f"{figure:.1f}" for figure in figures)])
+    return record.markdown(header, lines)
 
 
 def main() -> None:
@@ -120,15 +101,15 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    parser.add_argument("--out", type=Path, default=record.RESULTS, help="folder of the results")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     rows = [compare(k, args.channels, args.edge, args.repeats, torch.device(args.device)) for k in args.kernels]
     args.out.mkdir(parents=True, exist_ok=True)
-    record = {"environment": environment(args), "rows": [asdict(row) for row in rows]}
     stem = args.out / f"depthwise_{args.device}"
-    stem.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    text = f"{json.dumps(record['environment'])}\n\n{markdown(rows)}\n"
+    shape = [1, args.channels, *(args.edge,) * 3]
+    record.write_json(stem.with_suffix(".json"), [asdict(row) for row in rows], map=shape, repeats=args.repeats)
+    text = f"`{record.command()}`\n\n{markdown(rows)}\n"
     stem.with_suffix(".md").write_text(text, encoding="utf-8")
     print(text)
 

@@ -6,6 +6,8 @@
 MACs are those of one forward pass of one sample without deep supervision, each operator by its definition; FLOPs are
 two for each MAC. Publications often print MACs under the name FLOPs. `step GMACs` is what a training step of the whole
 batch executes. Nothing is run: the device is always meta.
+
+Exit codes: 0 done, 1 a row failed (its status says why), 2 bad input.
 """
 
 import argparse
@@ -17,19 +19,19 @@ FILES = ("flops.csv", "stage_wise_flops.csv", "flops.json")
 
 def command(args: argparse.Namespace) -> int:
     """Makes the table and the files."""
+    from benchmarks import record
     from benchmarks.costs import report
     from benchmarks.costs.options import models_of, writable
     from benchmarks.costs.rows import Request, rows
 
     models, folder = models_of(args), writable(args.out, FILES)
-    found = list(rows(models, Request()))
-    print(report.flops_table(found))
     table, stages, everything = (folder / name for name in FILES)
-    report.write_csv(table, report.flops_records(found))
-    report.write_csv(stages, report.stage_counts(found))
-    report.write_json(everything, report.flops_records(found))
+    tables = {table: lambda row: report.flops_records([row]), stages: lambda row: report.stage_counts([row])}
+    found = list(report.recorded(rows(models, Request()), tables, len(models)))
+    print(report.flops_table(found))
+    record.write_json(everything, report.flops_records(found))
     print(f"files in {folder}")
-    return 0
+    return report.exit_code(found)
 
 
 def main() -> int:

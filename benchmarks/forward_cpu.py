@@ -1,4 +1,4 @@
-"""Prediction on a CPU: every network of several branches against nnU-Net's, one tile of 128^3 with four channels.
+"""Prediction on a CPU: every 3D network but the detectors against nnU-Net's, one tile of 128^3 with four channels.
 
     python benchmarks/forward_cpu.py [--models NAME ...] [--patch Z Y X] [--repeats 3] [--threads 1] [--out DIR]
 
@@ -66,8 +66,10 @@ def gmacs(network: nn.Module, shape: tuple[int, ...]) -> float:
 
 
 def default_models() -> list[str]:
-    """Every network with several branches, in its default size."""
-    return [f"{s.name}_{registry.default_size(s)}" for s in registry.specs() if len(s.branches) > 1]
+    """Every network for nnU-Net's patch in 3D, in its default size; detectors see the whole brain in a smaller one."""
+    return [
+        f"{s.name}_{registry.default_size(s)}" for s in registry.specs() if 3 in s.dimensions and s.usual_size is None
+    ]
 
 
 def compare(names: list[str], patch: tuple[int, ...], repeats: int) -> list[Row]:
@@ -95,7 +97,7 @@ def compare(names: list[str], patch: tuple[int, ...], repeats: int) -> list[Row]
 
 def table(rows: list[Row]) -> str:
     """Fastest first."""
-    from benchmarks.costs.report import markdown
+    from benchmarks.record import markdown
 
     header = ["network", "parameters (M)", "GMACs", "processor (s)", "clock (s)", "times faster", "range", "by clock"]
     return markdown(
@@ -118,7 +120,7 @@ def table(rows: list[Row]) -> str:
 
 def command(args: argparse.Namespace) -> int:
     """Measures and writes."""
-    from benchmarks.costs.report import write_json
+    from benchmarks.record import write_json
 
     torch.set_num_threads(args.threads)
     rows = compare(args.models or default_models(), tuple(args.patch), args.repeats)

@@ -4,7 +4,10 @@
     python benchmarks/latency.py --models all --device cuda --repeats 50 --out results
 
 One window of nnU-Net's sliding window, without mirroring, after warm-up; on CUDA between synchronisations. Everything
-else that runs on the machine adds to it, and so does the number of threads (in the JSON file).
+else that runs on the machine adds to it, and so does the number of threads (in the JSON file). Rows are written as they
+come.
+
+Exit codes: 0 done, 1 a row failed (its status says why), 2 bad input.
 """
 
 import argparse
@@ -16,19 +19,20 @@ FILES = ("latency.csv", "latency.json")
 
 def command(args: argparse.Namespace) -> int:
     """Makes the table and the files."""
+    from benchmarks import record
     from benchmarks.costs import report
     from benchmarks.costs.options import models_of, request_of, writable
-    from benchmarks.costs.rows import latency_row
+    from benchmarks.costs.rows import latency_record, timed_row
 
     args.batch = 1
     models, request, folder = models_of(args), request_of(args), writable(args.out, FILES)
-    found = [latency_row(model, request) for model in models]
-    print(report.latency_table(found))
     table, everything = (folder / name for name in FILES)
-    report.write_csv(table, found)
-    report.write_json(everything, found)
+    rows = (timed_row(model, request) for model in models)
+    found = list(report.recorded(rows, {table: lambda row: [latency_record(row)]}, len(models)))
+    print(report.latency_table(found))
+    record.write_json(everything, [latency_record(row) for row in found])
     print(f"files in {folder}")
-    return 0
+    return report.exit_code(found)
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""Plans that fit: patch and batch of networks for several memory targets, and the rule that stopped each.
+"""Plans that fit: patch and batch of networks for several cards, and the rule that stopped each.
 
     python benchmarks/plans.py -d 501
     python benchmarks/plans.py -d 501 --networks nnUNetTrainer_UNet3D_L --gpu-memory 16 40 --out results
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # a script's own package is not on the path
 
 from benchmarks.costs.options import run_command, writable  # noqa: E402 - needs the path above
-from benchmarks.costs.report import markdown, write_json  # noqa: E402 - see above
+from benchmarks.record import markdown, write_json  # noqa: E402 - see above
 from nnunet_ext.commands.plan import (  # noqa: E402 - see above
     cells,
     check_files,
@@ -30,11 +30,12 @@ from nnunet_ext.commands.plan import (  # noqa: E402 - see above
 )
 from nnunet_ext.commands.preprocessed import dataset_folder, read_plans  # noqa: E402 - see above
 from nnunet_ext.planning.planner import STANDARD, FittingPlanner  # noqa: E402 - see above
+from nnunet_ext.profiling.cost import GIB, RESERVE  # noqa: E402 - see above
 
 NETWORKS = ("DualBranchGhost_M", "UNet3D", "DualBranchStride_M", "DualBranchRepLK_M", "SwinUNETR_M")
 FILES = ("plans.json", "plans.md")
-TARGETS = (4.0, 8.0, 11.0, 24.0)  # GB
-HEADER = ("network", "target", "patch", "batch", "memory", "used", "patch stopped by", "batch stopped by")
+TARGETS = (4.0, 8.0, 11.0, 24.0)  # GB of the card
+HEADER = ("network", "card", "patch", "batch", "memory", "used", "patch stopped by", "batch stopped by")
 
 
 class Unwritten(FittingPlanner):
@@ -52,7 +53,7 @@ def records(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     for trainer in [trainer_of(name) for name in args.networks]:
         memory = memory_of(trainer)
         for target in args.gpu_memory:
-            planner = Unwritten(folder, base, memory, target, "unwritten")
+            planner = Unwritten(folder, base, memory, target, "unwritten", reserve=args.reserve)
             planner.max_dataset_covered = args.max_dataset_covered
             record = {"network": f"{trainer.spec.trainer}_{trainer.size}", "target_gb": target}
             try:
@@ -84,7 +85,7 @@ def command(args: argparse.Namespace) -> int:
     if args.c not in STANDARD:
         raise ValueError(f"There is no configuration {args.c!r} to plan; there are {', '.join(STANDARD)}.")
     for target in args.gpu_memory:
-        check_numbers(target, args.max_dataset_covered)
+        check_numbers(target, args.max_dataset_covered, args.reserve)
     folder, found = writable(args.out, FILES), []
     for record in records(args):
         print("  ".join(line(record, args.c, args.max_dataset_covered)), flush=True)
@@ -105,7 +106,8 @@ def main() -> int:
     parser.add_argument("-p", default="nnUNetPlans", metavar="PLANS", help="default: %(default)s")
     parser.add_argument("-c", default="3d_fullres", metavar="CONFIG", help="of the table; default: %(default)s")
     parser.add_argument("--networks", nargs="+", default=NETWORKS, metavar="NAME", help="trainer or registry names")
-    parser.add_argument("--gpu-memory", nargs="+", type=float, default=TARGETS, metavar="GB")
+    parser.add_argument("--gpu-memory", nargs="+", type=float, default=TARGETS, metavar="GB", help="of cards")
+    parser.add_argument("--reserve", type=float, default=RESERVE / GIB, metavar="GB", help="of a card without tensors")
     parser.add_argument("--max-dataset-covered", type=float, default=0.05, metavar="F")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", metavar="FOLDER")
     return run_command(command, parser)

@@ -14,7 +14,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # a script's own package is not on the path
 
-from benchmarks.costs import report  # noqa: E402 - needs the path above
+from benchmarks import record  # noqa: E402 - needs the path above
+from benchmarks.costs import report  # noqa: E402 - see above
 from benchmarks.costs.options import (  # noqa: E402 - see above
     add_device_options,
     add_model_options,
@@ -49,7 +50,7 @@ def compared(row: Row) -> tuple[str, float, float, float]:
     assert row.training is not None
     if row.request.device == "cuda":
         return "total", row.cost.training.total, *row.training.total
-    return "PAM", row.cost.training.activations, *row.training.activations
+    return "PAM", row.cost.training.pam, *row.training.activations
 
 
 def deviation(row: Row) -> float:
@@ -79,9 +80,9 @@ def command(args: argparse.Namespace) -> int:
         found.append(row)
     stem = folder / f"prediction_{request.device}"
     head = f"batch {models[0].input_shape[0]}, {'x'.join(map(str, args.patch))}, {request.precision}, {request.device}"
-    table = report.markdown(HEADER, map(line, found))
+    table = record.markdown(HEADER, map(line, found))
     stem.with_suffix(".md").write_text(f"{head}; {request.repeats} repeats\n\n{table}\n", encoding="utf-8")
-    report.write_json(stem.with_suffix(".json"), report.cost_records(found))
+    record.write_json(stem.with_suffix(".json"), report.cost_records(found))
     right = all(row.status == OK and abs(deviation(row)) <= LIMITS[request.device] for row in found)
     return 0 if right else 1
 

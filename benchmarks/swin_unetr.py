@@ -10,26 +10,25 @@ parameters, gradients, optimiser state and image, from the allocator's own event
 """
 
 import argparse
-import json
-import platform
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
-import monai
 import torch
 from monai.networks import nets
 from torch import Tensor, nn
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script's own package is not on the path
+
+from benchmarks import record
 from nnunet_ext.networks import registry
 from nnunet_ext.networks.interop import import_monai
 from nnunet_ext.networks.stock_plan import INPUT_CHANNELS, OUTPUT_CHANNELS, stock_plan
 from nnunet_ext.profiling.measure import measure_training, prepare
 
-RESULTS = Path(__file__).parent / "results"
 SPEC = registry.find("SwinUNETR")[0]
 STAGES = 6
 MIB = 2**20
@@ -109,31 +108,14 @@ def compare(size: str, patch: int, repeats: int, device: torch.device) -> Row:
     return Row(size, SPEC.widths[size], differ, theirs, ours, ratio, mib[0], mib[1], mib[1] / mib[0])
 
 
-def environment(args: argparse.Namespace) -> dict[str, Any]:
-    """What the figures depend on."""
-    gpu = torch.cuda.get_device_name() if args.device == "cuda" else None
-    return {
-        "device": gpu or platform.processor() or platform.machine(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "monai": monai.__version__,
-        "patch": [args.patch] * 3,
-        "repeats": args.repeats,
-    }
-
-
 def markdown(rows: list[Row]) -> str:
     """The table."""
-    lines = [
-        "| size | feature size | deviation | step MONAI (s) | step here (s) | ratio | PAM MONAI (MiB) | PAM here (MiB) "
-        "| ratio |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    figures = ("step MONAI (s)", "step here (s)", "ratio", "PAM MONAI (MiB)", "PAM here (MiB)", "ratio")
+    lines = []
     for r in rows:
-        cells = [r.size, r.width, f"{r.deviation:.0e}", f"{r.seconds_monai:.2f}", f"{r.seconds_ours:.2f}"]
-        cells += [f"{r.time:.2f}", f"{r.mib_monai:.0f}", f"{r.mib_ours:.0f}", f"{r.memory:.2f}"]
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines)
+        cells = [r.size, str(r.width), f"{r.deviation:.0e}", f"{r.seconds_monai:.2f}", f"{r.seconds_ours:.2f}"]
+        lines.append([*cells, f"{r.time:.2f}", f"{r.mib_monai:.0f}", f"{r.mib_ours:.0f}", f"{r.memory:.2f}"])
+    return record.markdown(["size", "feature size", "deviation", *figures], lines)
 
 
 def main() -> None:
@@ -144,16 +126,16 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    parser.add_argument("--out", type=Path, default=record.RESULTS, help="folder of the results")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     rows = [compare(size, args.patch, args.repeats, torch.device(args.device)) for size in args.sizes]
     args.out.mkdir(parents=True, exist_ok=True)
-    record = {"environment": environment(args), "rows": [asdict(row) for row in rows]}
-    stem = f"swin_unetr_{args.device}"
-    (args.out / f"{stem}.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    text = f"{json.dumps(record['environment'])}\n\n{markdown(rows)}\n"
-    (args.out / f"{stem}.md").write_text(text, encoding="utf-8")
+    stem = args.out / f"swin_unetr_{args.device}"
+    facts = {"patch": [args.patch] * 3, "repeats": args.repeats}
+    record.write_json(stem.with_suffix(".json"), [asdict(row) for row in rows], **facts)
+    text = f"`{record.command()}`\n\n{markdown(rows)}\n"
+    stem.with_suffix(".md").write_text(text, encoding="utf-8")
     print(text)
 
 

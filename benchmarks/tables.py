@@ -1,4 +1,6 @@
-"""Write the tables of networks: ``nnunet_ext/networks/table.json`` from built networks, and the README's from it.
+"""Write the tables of networks: ``nnunet_ext/networks/table.json`` from built networks, and docs/zoo.md from it.
+
+The tables of docs/trainers.md come from the declared recipes.
 
     python benchmarks/tables.py
 
@@ -7,7 +9,6 @@ Networks are built on the meta device, so the largest one costs neither memory n
 
 import argparse
 import json
-import re
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -20,8 +21,7 @@ from nnunet_ext.networks import cost_table, registry  # noqa: E402 - see above
 from nnunet_ext.networks.cost_table import NetworkCost  # noqa: E402 - see above
 from nnunet_ext.networks.spec import NetworkSpec  # noqa: E402 - see above
 from nnunet_ext.networks.stock_plan import INPUT_CHANNELS, OUTPUT_CHANNELS, PATCHES, stock_plan  # noqa: E402 - see above
-
-MARKERS = re.compile(r"(<!-- networks -->\n).*?(\n<!-- /networks -->)", re.DOTALL)
+from nnunet_ext.trainers import catalogue  # noqa: E402 - see above
 
 
 def measure(spec: NetworkSpec, size: str) -> NetworkCost:
@@ -53,18 +53,21 @@ def write_table() -> None:
     cost_table.rows.cache_clear()
 
 
-def write_readme() -> None:
-    """Puts the table between the markers of the README."""
-    path = ROOT / "README.md"
+def put(path: Path, name: str, table: str) -> None:
+    """Puts a table between its markers in a document."""
     text = path.read_text(encoding="utf-8")
-    path.write_text(MARKERS.sub(rf"\g<1>{cost_table.markdown()}\g<2>", text), encoding="utf-8")
+    begin, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
+    before, rest = text.split(begin)
+    path.write_text(f"{before}{begin}{table}{end}{rest.split(end)[1]}", encoding="utf-8")
 
 
 def main() -> None:
     """The command."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     write_table()
-    write_readme()
+    put(ROOT / "docs" / "zoo.md", "networks", cost_table.markdown())
+    put(ROOT / "docs" / "trainers.md", "words", catalogue.words())
+    put(ROOT / "docs" / "trainers.md", "recipes", catalogue.families())
     print(f"{len(cost_table.rows())} rows; see `nnunet_ext list`")
 
 

@@ -5,6 +5,7 @@ imported only when its command runs, so that ``nnunet_ext --help`` and the light
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -16,7 +17,10 @@ EXIT_CODES = """exit codes:
   0  done
   1  the command ran and found something wrong
   2  bad input, explained in one sentence on stderr
+141  nobody reads the output any more (as in: nnunet_ext list | head)
 """
+READER_IS_GONE = 141
+"""What a shell says of a program that such a signal (SIGPIPE, 13) ended."""
 
 
 class Command(NamedTuple):
@@ -31,6 +35,10 @@ COMMANDS = (
     Command("env", "nnunet_ext.commands.env", "print the variables that nnU-Net needs, for the shell to evaluate"),
     Command("doctor", "nnunet_ext.commands.doctor", "find what is wrong with an installation and how to mend it"),
     Command("list", "nnunet_ext.commands.list_networks", "list networks, sizes, trainers, parameters and GMACs"),
+    Command("recipes", "nnunet_ext.commands.recipes", "list the words of trainer names and what they do to a training"),
+    Command(
+        "extend", "nnunet_ext.commands.extend", "go on with a finished training to more epochs, under another name"
+    ),
     Command("plan", "nnunet_ext.commands.plan", "plan the largest patch and batch of a network for a GPU's memory"),
     Command("plan-roi", "nnunet_ext.commands.plan_roi", "add the cascade's configurations to plans and preprocess"),
     Command(
@@ -38,10 +46,13 @@ COMMANDS = (
         "nnunet_ext.commands.evaluate",
         "Dice, HD95, NSD and lesions by the conventions of BraTS and nnU-Net",
     ),
+    Command("compare", "nnunet_ext.commands.compare", "compare trainings: tables, statistics, and what may be claimed"),
     Command(
         "export-slicer", "nnunet_ext.commands.export_slicer", "write segmentations named and coloured for 3D Slicer"
     ),
     Command("import-weights", "nnunet_ext.commands.import_weights", "take over weights of MONAI's UNETR or SwinUNETR"),
+    Command("export", "nnunet_ext.commands.export", "write a trained model into one file without code, with checksums"),
+    Command("import", "nnunet_ext.commands.import_", "take over a model that export wrote"),
 )
 
 
@@ -75,6 +86,9 @@ def _chosen(arguments: Sequence[str]) -> Command:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that ``argv`` (default: the process's arguments) names and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # what an encoding lacks is written as escapes: a path need not be text
+            stream.reconfigure(errors="backslashreplace")
     arguments = sys.argv[1:] if argv is None else argv
     command = _chosen(arguments)
     return run_command(f"nnunet_ext {command.name}", import_module(command.module), arguments[1:])
@@ -86,7 +100,23 @@ def run_command(prog: str, module: Any, arguments: Sequence[str]) -> int:
     module.add_arguments(parser)
     args = parser.parse_args(arguments)
     try:
-        return int(module.run(args))
+        code = int(module.run(args))
+        sys.stdout.flush()
+        return code
     except ValueError as error:  # in this package a ValueError is always the caller's mistake, told in one sentence
         print(f"{prog}: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        if _reader_is_gone():
+            return READER_IS_GONE
+        raise
+
+
+def _reader_is_gone() -> bool:
+    """Whether stdout, and no other pipe, is closed at the other end; then what is left to be written goes nowhere."""
+    try:
+        print(flush=True)  # a traceback follows where it was another pipe
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False

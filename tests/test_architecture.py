@@ -18,7 +18,8 @@ ARROWS: dict[str, set[str] | None] = {
     "coordinates": {"nnunetv2"},
     "trainers": {"networks", "coordinates", "nnunetv2"},
     "discovery": {"trainers"},
-    "cascade": {"coordinates", "trainers", "nnunetv2"},  # trainers by name
+    "images": set(),
+    "cascade": {"coordinates", "trainers", "networks", "images", "nnunetv2"},  # trainers by name
     "profiling": {"networks"},
     "planning": {"profiling", "networks", "nnunetv2"},
     "evaluation": set(),
@@ -28,7 +29,19 @@ ARROWS: dict[str, set[str] | None] = {
 # what each part may import of others' libraries, where that is limited
 LIBRARIES = {
     "networks": {"torch", "dynamic_network_architectures", "numpy", "einops"},
-    "evaluation": {"numpy", "scipy", "SimpleITK", "pandas", "cc3d"},
+    "evaluation": {
+        "numpy",
+        "scipy",
+        "SimpleITK",
+        "pandas",
+        "cc3d",
+        "statsmodels",
+        "matplotlib",
+        "scikit_posthocs",
+        "skimage",
+        "fast_simplification",
+        "plotly",
+    },
 }
 MAY_PRINT = ("nnunet_ext/cli.py", "nnunet_ext/commands/", "dataset_conversion/", "benchmarks/")
 MOST_LINES = 400

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from math import prod
 from pathlib import Path
@@ -13,8 +13,11 @@ from torch import nn
 from benchmarks.costs.peers import PEERS, build_peer
 from nnunet_ext.networks import registry
 from nnunet_ext.networks.cost_table import trainer_name
-from nnunet_ext.networks.spec import NetworkSpec
+from nnunet_ext.networks.spec import COORDINATES, NetworkSpec
 from nnunet_ext.networks.stock_plan import INPUT_CHANNELS, OUTPUT_CHANNELS, PATCHES, stock_plan
+from nnunet_ext.planning.memory import TrainingMemory
+from nnunet_ext.trainers.grammar import TrainerName, parse
+from nnunet_ext.trainers.words import changes_of_memory
 
 ALL, ALL_PEERS = "all", "peers"
 MIN_EDGE = 4  # nnU-Net's smallest edge of a feature map at the bottleneck
@@ -45,11 +48,13 @@ class Model:
     Attributes:
         name: registry name, or a peer's.
         size: empty for peers.
-        trainer: nnU-Net's name of the trainer; empty for peers.
+        trainer: nnU-Net's name of the trainer, with its words; empty for peers.
         input_shape: (B, C, Z, Y, X) or (B, C, Y, X).
         outputs: number of logit maps.
         optimiser: of its recipe.
         plan: ``arch_kwargs``.
+        further_channels: behind the image's, of a word.
+        deep_supervision: whether it is trained with it.
     """
 
     name: str
@@ -59,11 +64,14 @@ class Model:
     outputs: int
     optimiser: str
     plan: Mapping[str, Any]
+    further_channels: int = 0
+    deep_supervision: bool = True
 
     @property
     def label(self) -> str:
         """For tables and pictures."""
-        return f"{self.name} {self.size}".strip()
+        words = self.trainer.removeprefix(registry.PREFIX).split("_")[1:]
+        return " ".join(filter(None, (self.name, self.size, *(word for word in words if word != self.size))))
 
     def build(self) -> nn.Module:
         """The network with deep supervision, on the current default device."""
@@ -77,9 +85,9 @@ class Model:
             self.outputs,
             self.plan,
             size=size,
-            image_channels=channels - spec.channels(0),
+            image_channels=channels - spec.channels(0) - self.further_channels,
             patch_size=patch,
-            deep_supervision=True,
+            deep_supervision=self.deep_supervision,
         )
 
 
@@ -93,10 +101,10 @@ def choose(names: Sequence[str], given: Input) -> list[Model]:
     Raises:
         ValueError: an unknown name or an impossible patch.
     """
-    chosen: dict[tuple[str, str], Model] = {}
+    chosen: dict[tuple[str, str, str], Model] = {}
     for name in names or [f"{s.name}_{registry.default_size(s) or s.sizes[0]}" for s in registry.specs()]:
         for model in _models(name, given):
-            chosen[model.name, model.size] = model
+            chosen[model.name, model.size, model.trainer] = model
     return list(chosen.values())
 
 
@@ -128,14 +136,37 @@ def _models(name: str, given: Input) -> list[Model]:
         return [_peer_model(peer, given) for peer in PEERS]
     if name in PEERS:
         return [_peer_model(name, given)]
+    for spec in registry.specs():
+        if registry.default_size(spec) is None and name.lower() in (spec.name, spec.trainer.lower()):
+            return [_registry_model(spec, spec.sizes[0], given)]
     try:
-        spec, size = registry.find(name)
+        return [_registry_model(*registry.find(name), given)]
     except ValueError as error:
+        # a name of a trainer with words; parse says what is wrong with one of ours
+        if parsed := parse(registry.PREFIX + name.removeprefix(registry.PREFIX)):
+            return [_with_words(name, parsed, given)]
         near = get_close_matches(name, PEERS, n=3, cutoff=0.75)
         if not near:
             raise
         raise ValueError(f"There is no network {name!r}; nearest: {', '.join(near)}.") from error
-    return [_registry_model(spec, size, given)]
+
+
+def _with_words(name: str, parsed: TrainerName, given: Input) -> Model:
+    """The network of a trainer whose words change its recipe; ValueError where that changes what nothing predicts."""
+    memory = TrainingMemory.of(parsed.spec, parsed.size, changes_of_memory(parsed.recipe))
+    if (memory.precision, memory.accumulation) != ("device", 1):
+        raise ValueError(f"{name}: give --precision and --accumulation in place of these words, for all rows alike.")
+    plain = _registry_model(parsed.spec, parsed.size, given)
+    further = COORDINATES * parsed.recipe.coordinates * (not parsed.spec.detector)  # whose channels hold them already
+    batch, channels, *patch = plain.input_shape
+    return replace(
+        plain,
+        trainer=registry.PREFIX + name.removeprefix(registry.PREFIX),
+        input_shape=(batch, channels + further, *patch),
+        optimiser=memory.optimiser,
+        further_channels=further,
+        deep_supervision=memory.deep_supervision,
+    )
 
 
 def _registry_model(spec: NetworkSpec, size: str, given: Input) -> Model:

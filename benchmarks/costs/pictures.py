@@ -31,7 +31,6 @@ SINGLE = {
     "transformer": "#205060",
     "heads": "#c05080",
     "loss": "#806040",
-    "optimiser": "#404040",
 }
 REST = "#b0b0b0"
 
@@ -143,7 +142,7 @@ def _colour(group: str) -> str:
 
 def _order(group: str) -> tuple[int, str]:
     kinds = ["branches", "fusion", "patch", "encoder", "transformer", "bottleneck", "skip", "decoder"]
-    kinds += ["heads", "loss", "optimiser", "other"]
+    kinds += ["heads", "loss", "other"]
     return kinds.index(group.split(maxsplit=1)[0]), group
 
 

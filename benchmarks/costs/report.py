@@ -1,39 +1,34 @@
-"""Tables of costs: Markdown for the terminal, CSV and JSON for files."""
+"""Tables of costs: Markdown for the terminal, CSV and records for files."""
 
 import csv
-import json
-import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-import torch
+from tqdm import tqdm
 
-from benchmarks.costs.rows import CARDS, Row, milliseconds
-from nnunet_ext.profiling.cost import MIB, Memory
+from benchmarks.costs.rows import OK, Row, latency_record, milliseconds
+from benchmarks.record import markdown
+from nnunet_ext.profiling.cost import GIB, MIB, Memory
 from nnunet_ext.profiling.measure import Measured
-
-PACKAGES = ("nnunet_ext", "torch", "nnunetv2", "dynamic-network-architectures", "monai", "numpy")
-
-
-def markdown(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """A table whose columns are aligned, so that it reads on a terminal as well."""
-    cells = [list(header), *map(list, lines)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    padded = [
-        [c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
-        for row in cells
-    ]
-    rule = ["-" * w if i == 0 else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in [padded[0], rule, *padded[1:]])
 
 
 def pam_table(rows: Sequence[Row]) -> str:
     """The table on the terminal."""
-    header = ["network", "input", "batch", "params M", "GMACs", "PAM train MiB", "PAM inference MiB", "total train MiB"]
-    return markdown([*header, f"fits {'/'.join(map(str, CARDS))} GB", "peak stage", "status"], map(_cells, rows))
+    header = [
+        "network",
+        "input",
+        "batch",
+        "params M",
+        "GMACs",
+        "PAM train MiB",
+        "PAM inference MiB",
+        "weight copies MiB",
+    ]
+    header += ["optimiser temporaries MiB", "total train MiB", "card GB", "peak stage", "status"]
+    return markdown(header, map(_cells, rows))
 
 
 def _cells(row: Row) -> list[str]:
@@ -46,8 +41,10 @@ def _cells(row: Row) -> list[str]:
         _number(cost.macs if cost else None, 1e9, 1),
         _number(row.pam_train, MIB, 0) + (f" ± {row.training.activations[1] / MIB:.0f}" if row.training else ""),
         _number(row.pam_inference, MIB, 0),
+        _number(cost.training.most_copies if cost else None, MIB, 0),
+        _number(cost.training.most_temporaries if cost else None, MIB, 0),
         _number(row.total_train, MIB, 0),
-        "/".join("yes" if card in row.fits else "no" for card in CARDS) if row.total_train is not None else "-",
+        _number(row.card, GIB, 1),
         cost.training.stage if cost else "-",
         row.status,
     ]
@@ -96,7 +93,7 @@ def flops_records(rows: Iterable[Row]) -> list[dict[str, Any]]:
     ]
 
 
-def latency_table(records: Iterable[Mapping[str, Any]]) -> str:
+def latency_table(rows: Iterable[Row]) -> str:
     """Latencies on the terminal."""
     header = ["network", "input", "precision", "device", "min ms", "median ms", "p90 ms", "status"]
     return markdown(
@@ -108,15 +105,16 @@ def latency_table(records: Iterable[Mapping[str, Any]]) -> str:
                 *(_number(r[k], 1, 1) for k in ("min_ms", "median_ms", "p90_ms")),
                 r["status"],
             ]
-            for r in records
+            for r in map(latency_record, rows)
         ),
     )
 
 
 def memory_records(rows: Iterable[Row]) -> list[dict[str, Any]]:
-    """The rows of ``pam_memory.csv``: what a total consists of, predicted, and the total that was measured, in MiB.
+    """The rows of ``pam_memory.csv``: the PAM, what the total consists of, and the total that was measured, in MiB.
 
-    What is not measured is empty. Reserved and workspace: see :class:`nnunet_ext.profiling.measure.Peaks`.
+    The total is that of another moment than the PAM. What is not measured is empty. Reserved and workspace: see
+    :class:`nnunet_ext.profiling.measure.Peaks`.
     """
     return [
         _memory_record(row, step, memory, measured)
@@ -131,12 +129,12 @@ def memory_records(rows: Iterable[Row]) -> list[dict[str, Any]]:
 
 def _memory_record(row: Row, step: str, memory: Memory, measured: Measured | None) -> dict[str, Any]:
     kept = ("registry_name", "size", "input_shape", "batch", "precision", "device")
-    predicted = {kind: nbytes for kind, nbytes in asdict(memory).items() if kind != "stage"}
     seen = asdict(measured) if measured else {}
     return {
         **{name: value for name, value in row.record().items() if name in kept},
         "step": step,
-        **{f"{'pam' if kind == 'activations' else kind}_mib": nbytes / MIB for kind, nbytes in predicted.items()},
+        "pam_mib": memory.pam / MIB,
+        **{f"{kind}_mib": nbytes / MIB for kind, nbytes in memory.parts.items()},
         "total_mib": memory.total / MIB,
         **{f"measured_{k}_mib": seen[k][0] / MIB if seen else None for k in ("total", "reserved", "workspace")},
     }
@@ -179,29 +177,38 @@ def stage_records(rows: Iterable[Row]) -> list[dict[str, Any]]:
     ]
 
 
-def write_csv(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
-    """One line a record; None is an empty cell."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(records[0]) if records else [])
-        writer.writeheader()
-        writer.writerows(records)
+Records = Callable[[Row], Sequence[Mapping[str, Any]]]
 
 
-def recorded(rows: Iterable[Row], path: Path) -> Iterator[Row]:
-    """Passes the rows on and writes each to ``pam.csv`` when it comes, so that what ends the program loses none."""
-    with path.open("w", newline="", encoding="utf-8", buffering=1) as file:
-        for number, row in enumerate(rows):
-            writer = csv.DictWriter(file, list(record := row.record()))
-            if number == 0:
-                writer.writeheader()
-            writer.writerow(record)
+def recorded(rows: Iterable[Row], tables: Mapping[Path, Records], count: int) -> Iterator[Row]:
+    """Passes the rows on and writes each to its tables when it comes, so that what ends the program loses none.
+
+    Args:
+        rows: with a progress bar on stderr.
+        tables: file -> its lines for a row.
+        count: of the rows.
+    """
+    with ExitStack() as stack:
+        files = {
+            path: stack.enter_context(path.open("w", newline="", encoding="utf-8", buffering=1)) for path in tables
+        }
+        for row in tqdm(rows, total=count, unit="network"):
+            for path, lines in tables.items():
+                _append(files[path], lines(row))
             yield row
 
 
-def write_json(path: Path, records: Sequence[Mapping[str, Any]], **further: Any) -> None:
-    """The records with what they were made with and on, and what else is told of all of them."""
-    written = {**environment(), **further, "rows": list(records)}
-    path.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+def _append(file: TextIO, records: Sequence[Mapping[str, Any]]) -> None:
+    if records:
+        writer = csv.DictWriter(file, list(records[0]))
+        if not file.tell():
+            writer.writeheader()
+        writer.writerows(records)
+
+
+def exit_code(rows: Iterable[Row]) -> int:
+    """0, or 1 if a row has failed."""
+    return 0 if all(row.status == OK for row in rows) else 1
 
 
 def cost_records(rows: Iterable[Row]) -> list[dict[str, Any]]:
@@ -219,29 +226,3 @@ def cost_records(rows: Iterable[Row]) -> list[dict[str, Any]]:
         }
         for row in rows
     ]
-
-
-def environment() -> dict[str, Any]:
-    """Versions and hardware."""
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
-        "cuda": torch.version.cuda,
-        "cudnn": torch.backends.cudnn.version(),
-        "hardware": {"machine": platform.machine(), "processor": _processor(), "gpu": gpu},
-        "threads": torch.get_num_threads(),
-    }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:  # an optional package
-        return None
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0]}, {len(names)} threads" if names else platform.processor()

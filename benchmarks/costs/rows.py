@@ -1,7 +1,6 @@
 """One row of the cost table: predicted always, measured where a device is asked for. A failure is a row as well."""
 
 import gc
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -11,12 +10,13 @@ from multiprocessing import get_context
 from typing import Any
 
 import torch
+from joblib import cpu_count
 from torch import Tensor, nn
 
 from benchmarks.costs.models import Model
 from benchmarks.costs.usage import free_memory, resident_peak
 from nnunet_ext.profiling.advice import remedies
-from nnunet_ext.profiling.cost import CARD_SHARE, MIB, Cost
+from nnunet_ext.profiling.cost import GIB, MIB, RESERVE, Cost
 from nnunet_ext.profiling.devices import Device
 from nnunet_ext.profiling.measure import (
     Latency,
@@ -28,8 +28,7 @@ from nnunet_ext.profiling.measure import (
 )
 from nnunet_ext.profiling.predict import evaluated, predict
 
-GIB = 2**30
-CARDS = (8, 11, 24)  # GB of graphics cards
+CARDS = (4, 6, 8, 11, 16, 24)  # GB of graphics cards
 OK = "ok"
 PLAIN = (RuntimeError, ValueError, MemoryError)  # what these say needs no name of the error before it
 LONGEST = 210  # letters of a reason
@@ -69,7 +68,7 @@ class Row:
         model, request: what the row is of.
         status: ``ok``, or the first failure.
         cost: predicted.
-        training, inference, latency: measured; the latency at batch 1.
+        training, inference, latency: measured; the last two at batch 1, as nnU-Net predicts.
         remedies: what would lower the peak of training -> bytes of the step then.
         process: the process that made the row, and its peak memory in bytes until then.
     """
@@ -89,14 +88,14 @@ class Row:
         """Bytes of the PAM in training: measured, or else predicted."""
         if self.request.device != "meta":
             return self.training.activations[0] if self.training else None
-        return self.cost.training.activations if self.cost else None
+        return self.cost.training.pam if self.cost else None
 
     @property
     def pam_inference(self) -> float | None:
-        """The same of a forward pass."""
+        """The same of a forward pass of one sample."""
         if self.request.device != "meta":
             return self.inference.activations[0] if self.inference else None
-        return self.cost.inference.activations if self.cost else None
+        return self.cost.inference.pam if self.cost else None
 
     @property
     def total_train(self) -> float | None:
@@ -106,10 +105,15 @@ class Row:
         return self.cost.training.total if self.cost else None
 
     @property
+    def card(self) -> float | None:
+        """Bytes that a card must have for a training step: all tensors, and what holds none."""
+        return None if self.total_train is None else self.total_train + RESERVE
+
+    @property
     def fits(self) -> list[int]:
         """The cards (GB) in which a training step fits."""
-        total = self.total_train
-        return [] if total is None else [card for card in CARDS if total <= CARD_SHARE * card * GIB]
+        needed = self.card
+        return [] if needed is None else [card for card in CARDS if needed <= card * GIB]
 
     def record(self) -> dict[str, Any]:
         """The row of ``pam.csv``, in its order; memory in MiB, None where unknown."""
@@ -126,7 +130,10 @@ class Row:
             "flops": cost.flops if cost else None,
             "pam_train_mib": _mib(self.pam_train),
             "pam_inference_mib": _mib(self.pam_inference),
+            "copies_mib": _mib(cost.training.most_copies) if cost else None,
+            "temporaries_mib": _mib(cost.training.most_temporaries) if cost else None,
             "total_train_mib": _mib(self.total_train),
+            "card_gb": None if self.card is None else self.card / GIB,
             "pam_sd_mib": _mib(self.training.activations[1]) if self.training else None,
             "peak_stage": cost.training.stage if cost else None,
             "device": self.request.device,
@@ -137,7 +144,7 @@ class Row:
 def rows(models: Sequence[Model], request: Request) -> Iterator[Row]:
     """A row for each model, in order. Predictions of many models are shared with a second process."""
     make = partial(make_row, request=request)
-    if request.device != "meta" or len(models) < MANY or (os.cpu_count() or 1) < PROCESSES:
+    if request.device != "meta" or len(models) < MANY or cpu_count() < PROCESSES:
         yield from map(make, models)
         return
     with ProcessPoolExecutor(PROCESSES - 1, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
@@ -185,15 +192,19 @@ def make_row(model: Model, request: Request) -> Row:
     return replace(row, process=resident_peak())
 
 
-def latency_row(model: Model, request: Request) -> dict[str, Any]:
+def timed_row(model: Model, request: Request) -> Row:
+    """Times one model."""
+    return _attempt(Row(model, request), _timed)
+
+
+def latency_record(row: Row) -> dict[str, Any]:
     """The row of ``latency.csv``, milliseconds."""
-    row = _attempt(Row(model, request), _timed)
     record = row.record()
     kept = ("registry_name", "trainer", "size", "input_shape", "batch", "precision", "device")
     return {
         **{name: record[name] for name in kept},
         **milliseconds(row.latency),
-        "repeats": request.repeats,
+        "repeats": row.request.repeats,
         "status": row.status,
     }
 
@@ -240,7 +251,7 @@ def _trained(row: Row) -> Row:
 
 def _inferred(row: Row) -> Row:
     assert row.cost is not None
-    network, image = _on_device(row, row.model.input_shape, row.cost.inference.total)
+    network, image = _on_device(row, (1, *row.model.input_shape[1:]), row.cost.inference.total)
     with evaluated(network):
         return replace(row, inference=measure_inference(network, image, row.request.precision, row.request.repeats))
 

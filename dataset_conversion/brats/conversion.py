@@ -1,8 +1,8 @@
 """One conversion from audit to finished dataset; what is known from an earlier run is not done again."""
 
-from collections import Counter
 from pathlib import Path
 
+from dataset_conversion.brats.across import find_duplicates, with_shared_patients
 from dataset_conversion.brats.check import check_files
 from dataset_conversion.brats.dataset import (
     Options,
@@ -13,9 +13,12 @@ from dataset_conversion.brats.dataset import (
     write_skipped,
 )
 from dataset_conversion.brats.discovery import Case, Tree
-from dataset_conversion.brats.record import Problem, Record, fingerprint
+from dataset_conversion.brats.output import say
+from dataset_conversion.brats.problem import Problem
+from dataset_conversion.brats.record import Record, fingerprint
 from dataset_conversion.brats.splits import FOLDS, Split, choose_test, make_splits
 from dataset_conversion.brats.steps import Step, steps_of
+from dataset_conversion.brats.telling import tell_found, tell_problems, tell_warnings
 from dataset_conversion.brats.work import Auditor, Writer
 from dataset_conversion.brats.workers import in_threads
 
@@ -33,26 +36,38 @@ class Conversion:
         self.record = Record(options.as_json())
         self.changed: set[str] = set()
 
-    def run(self, *, link: bool, dry_run: bool, skip_bad: bool) -> int:
+    def run(self, *, link: bool, dry_run: bool, skip_bad: bool, allow_duplicates: bool) -> int:
         """Audit, then write unless there are problems; return the command's exit code."""
-        self._say_what_was_found()
+        tell_found(self.tree, self.options.file_ending)
         self._audit()
-        problems = self.record.problems(self.tree.cases)
-        good = {name: case for name, case in self.tree.cases.items() if name in self.record.good()}
+        problems = self._problems(allow_duplicates)
+        bad = {problem.case for problem in problems}
+        good = {name: case for name, case in self.tree.cases.items() if name not in bad}
         if problems:
-            _list_problems(problems, len(self.tree.cases) - len(good))
+            tell_problems(problems)
         if not good or (problems and not skip_bad):
-            print("Nothing was written." + (" --skip-bad converts the other cases." if good else ""))
+            say("Nothing was written." + (" --skip-bad converts the other cases." if good else ""))
             return 1
+        tell_warnings(good, self.record.reports)
         if self.previous:
-            self._refuse_other_cases(self.previous.good(), set(good))
+            self._refuse_other_cases(set(self.previous.written), set(good))
         test, splits = self._divide(good)
         if dry_run:
-            print(f"Would write {len(good) - len(test)} + {len(test)} cases into {self.target}; nothing was written.")
+            say(f"Would write {len(good) - len(test)} + {len(test)} cases into {self.target}; nothing was written.")
             return 0
+        self.record.written = sorted(good)
         self._write(good, test, link)
         self._finish(good, test, splits, problems)
         return 0
+
+    def _problems(self, allow_duplicates: bool) -> list[Problem]:
+        """All problems: of the tree, of each case, between cases."""
+        duplicates = find_duplicates(self.record.reports)
+        if allow_duplicates:
+            for duplicate in duplicates:
+                say(f"Converted all the same: {duplicate.case} {duplicate.file} {duplicate.text}.")
+            duplicates = []
+        return [*self.tree.troubles, *self.record.problems(self.tree.cases), *duplicates]
 
     def _previous(self) -> Record | None:
         """Record of an earlier run; ValueError if the folder holds another dataset than this run would make."""
@@ -77,25 +92,15 @@ class Conversion:
                 + OTHER.format(self.target)
             )
 
-    def _say_what_was_found(self) -> None:
-        cases = self.tree.cases.values()
-        grades = Counter(case.grade for case in cases if case.grade)
-        shown = f" ({', '.join(f'{number} {grade}' for grade, number in sorted(grades.items()))})" if grades else ""
-        patients = len({case.patient for case in cases})
-        kind = "" if self.tree.labelled else " without segmentation"
-        print(f"{self.tree.edition.name}: {len(cases)} cases{kind} of {patients} patients{shown}")
-        if self.tree.strays:
-            number, first = len(self.tree.strays), self.tree.strays[0].name
-            print(f"{number} NIfTI files, such as {first}, are not named as BraTS names them and are left out.")
-        if len(self.tree.endings) > 1:
-            print(f"The tree mixes .nii and .nii.gz; all files become {self.options.file_ending}.")
-
     def _audit(self) -> None:
         """Fill the record: what the earlier run found about untouched sources, and audits of the others."""
         pending: list[Case] = []
         for name, case in self.tree.cases.items():
             self.record.fingerprints[name] = fingerprint(case)
-            if self.previous and self.previous.fingerprints[name] == self.record.fingerprints[name]:
+            untouched = self.previous and self.previous.fingerprints[name] == self.record.fingerprints[name]
+            if self.previous and not untouched:
+                self.changed.add(name)
+            if self.previous and untouched and self.previous.current:
                 self.record.reports[name] = self.previous.reports[name]
             else:
                 pending.append(case)
@@ -104,14 +109,13 @@ class Conversion:
             for case, report in zip(pending, reports, strict=True):
                 problems = [*check_files(case, self.tree), *report.problems]
                 self.record.reports[case.name] = report._replace(problems=problems)
-        if self.previous:
-            self.changed = {case.name for case in pending}
 
     def _divide(self, good: dict[str, Case]) -> tuple[set[str], list[Split]]:
         """Cases kept for testing, and the splits of the others; ValueError if other splits are in use."""
         if not self.options.labelled:
             return set(good), []
         fraction = self.options.test_fraction
+        good = with_shared_patients(good, self.record.reports)
         test = choose_test(good, fraction)
         if fraction and not test:
             raise ValueError(
@@ -141,7 +145,7 @@ class Conversion:
         writer = Writer(self.tree.edition, self.options.clip_percentiles, link)
         linked = list(in_threads(writer, pending, self.jobs, "write"))
         if link and not all(linked):
-            print("Hard links are not possible here (another file system or owner?): files were copied.")
+            say("Hard links are not possible here (another file system or owner?): files were copied.")
 
     def _steps(self, case: Case, part: str) -> list[Step]:
         images, labels = (self.target / f"{kind}{part}" for kind in ("images", "labels"))
@@ -151,11 +155,11 @@ class Conversion:
         """Write the tables and, last, ``dataset.json``: nnU-Net sees a whole dataset or none."""
         tables = [self.target / "cases.csv", *([self.target / "splits_final.json"] if splits else []), self.last]
         if all(path.exists() for path in tables):
-            print(f"{self.target} is complete.")
+            say(f"{self.target} is complete.")
             return
         if problems:
             write_skipped(self.target, problems)
-        write_cases(self.target, good, self.record.reports, test, self.options.edition)
+        write_cases(self.target, good, self.record.reports, test, self.tree.edition)
         if self.options.labelled:
             if splits:
                 write_json(self.target / "splits_final.json", splits)
@@ -165,20 +169,14 @@ class Conversion:
         self._say_what_is_there(len(good), len(test), splits)
 
     def _say_what_is_there(self, good: int, test: int, splits: list[Split]) -> None:
-        print(f"{self.target}: {good - test} cases in imagesTr, {test} in imagesTs")
+        say(f"{self.target}: {good - test} cases in imagesTr, {test} in imagesTs")
         if self.changed:
-            print(f"{len(self.changed)} sources had changed: audited and written again. Preprocess the dataset again.")
+            say(f"{len(self.changed)} sources had changed: audited and written again. Preprocess the dataset again.")
         if not self.options.labelled:
-            print(f"Segment it with nnUNetv2_predict -i {self.target / 'imagesTs'}")
+            say(f"Segment it with nnUNetv2_predict -i {self.target / 'imagesTs'}")
         elif len(splits) == FOLDS + 1:
-            print(f"Splits: {FOLDS} folds, and fold {FOLDS} is one hold-out split with 10 % for validation.")
+            say(f"Splits: {FOLDS} folds, and fold {FOLDS} is one hold-out split with 10 % for validation.")
         elif splits:
-            print(f"Splits: fewer than {FOLDS} patients, so leave-one-out: folds 0 to {len(splits) - 1}.")
+            say(f"Splits: fewer than {FOLDS} patients, so leave-one-out: folds 0 to {len(splits) - 1}.")
         else:
-            print("Splits: one patient can only be trained with fold all.")
-
-
-def _list_problems(problems: list[Problem], cases: int) -> None:
-    print(f"{len(problems)} problems in {cases} cases:")
-    for problem in problems:
-        print(f"  {problem}")
+            say("Splits: one patient can only be trained with fold all.")

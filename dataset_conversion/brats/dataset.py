@@ -11,19 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from dataset_conversion.brats.discovery import Case
-from dataset_conversion.brats.editions import MODALITIES, Edition
+from dataset_conversion.brats.editions import CAVITY, MODALITIES, Edition
 from dataset_conversion.brats.files import read_json, write_whole
-from dataset_conversion.brats.record import Problem, Report
+from dataset_conversion.brats.problem import Problem
+from dataset_conversion.brats.record import Report
 from dataset_conversion.brats.splits import Split
 
-REGIONS: dict[str, Any] = {
-    "labels": {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [1, 3], "enhancing tumor": [3]},
-    # painted one over the other: what is left of the whole tumour is edema (2), of the core necrosis (1)
-    "regions_class_order": [2, 1, 3],
-}
-LABELS: dict[str, Any] = {"labels": {"background": 0, "necrotic tumor core": 1, "edema": 2, "enhancing tumor": 3}}
+REGIONS: dict[str, int | list[int]] = {
+    "background": 0, "whole tumor": [1, 2, 3], "tumor core": [1, 3], "enhancing tumor": [3]
+}  # fmt: skip
+# painted one over the other: what is left of the whole tumour is edema (2), of the core necrosis (1)
+REGIONS_CLASS_ORDER = [2, 1, 3]
+LABELS = {"background": 0, "necrotic tumor core": 1, "edema": 2, "enhancing tumor": 3}
+CAVITY_NAME = "resection cavity"
+"""Beside the tumour and no part of it, so of none of its regions."""
 CHANNELS = {str(index): name for index, name in enumerate(MODALITIES)}
 FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
+QUOTES = ("'", '"')
 
 
 @dataclass(frozen=True)
@@ -47,9 +51,19 @@ class Options:
 
 
 def folder_of(variable: str) -> Path | None:
-    """nnU-Net's folder that an environment variable names; None where it is not set."""
+    """nnU-Net's folder that an environment variable names; None where it is not set.
+
+    Raises:
+        ValueError: if it holds quotes or no absolute path: nnU-Net takes it as it is and would look elsewhere.
+    """
     value = os.environ.get(variable)
-    return Path(value).expanduser().resolve() if value else None
+    if not value:
+        return None
+    if value.startswith(QUOTES) or value.endswith(QUOTES):
+        raise ValueError(f"{variable} is {value}, quotes included; set it again without them.")
+    if not Path(value).is_absolute():
+        raise ValueError(f"{variable} is {value!r}, another folder for every folder you work in; set an absolute path.")
+    return Path(value).resolve()
 
 
 def raw_folder() -> Path:
@@ -117,20 +131,21 @@ def _write_table(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]
     table = csv.writer(text, lineterminator="\n")
     table.writerow(header)
     table.writerows(rows)
-    write_whole(path, text.getvalue().encode())
+    write_whole(path, text.getvalue().encode("utf-8", "surrogateescape"))  # a path need not be text
 
 
 def write_cases(
-    target: Path, cases: Mapping[str, Case], reports: Mapping[str, Report], test: set[str], edition: str
+    target: Path, cases: Mapping[str, Case], reports: Mapping[str, Report], test: set[str], edition: Edition
 ) -> None:
     """Write ``cases.csv``: what each case is, where it came from and what is in it."""
-    header = ("case", "patient", "grade", "edition", "set", "voxels_1", "voxels_2", "voxels_3", "source", "checksum")
+    columns = [f"voxels_{label}" for label in edition.ours]
+    header = ("case", "patient", "grade", "edition", "set", *columns, "source", "checksum")
     rows = []
     for name, case in cases.items():
-        voxels = [reports[name].voxels.get(label, "") for label in (1, 2, 3)]
+        voxels = [reports[name].voxels.get(label, "") for label in edition.ours]
         source = next(iter(case.files.values()))[0].parent
         part = "Ts" if name in test else "Tr"
-        rows.append([name, case.patient, case.grade, edition, part, *voxels, source, reports[name].checksum])
+        rows.append([name, case.patient, case.grade, edition.name, part, *voxels, source, reports[name].checksum])
     _write_table(target / "cases.csv", header, rows)
 
 
@@ -142,14 +157,14 @@ def write_skipped(target: Path, problems: list[Problem]) -> None:
 
 def dataset_json(name: str, edition: Edition, options: Options, training: int) -> dict[str, Any]:
     """Content of ``dataset.json``: nnU-Net's keys, and ours (edition, clip_percentiles), which nnU-Net passes on."""
-    content = {
-        "name": name,
-        "edition": edition.name,
-        "channel_names": CHANNELS,
-        **(REGIONS if options.regions else LABELS),
-        "numTraining": training,
-        "file_ending": options.file_ending,
-    }
+    cavity = CAVITY in edition.ours
+    content: dict[str, Any] = {"name": name, "edition": edition.name, "channel_names": CHANNELS}
+    if options.regions:
+        content["labels"] = REGIONS | ({CAVITY_NAME: [CAVITY]} if cavity else {})
+        content["regions_class_order"] = REGIONS_CLASS_ORDER + ([CAVITY] if cavity else [])
+    else:
+        content["labels"] = LABELS | ({CAVITY_NAME: CAVITY} if cavity else {})
+    content |= {"numTraining": training, "file_ending": options.file_ending}
     if options.clip_percentiles:
         content["clip_percentiles"] = list(options.clip_percentiles)
     return content

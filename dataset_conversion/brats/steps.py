@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dataset_conversion.brats.dataset import Options
-from dataset_conversion.brats.discovery import Case, ending_of
+from dataset_conversion.brats.discovery import Case
 from dataset_conversion.brats.editions import SEGMENTATION, Edition
 from dataset_conversion.brats.files import is_same
+from dataset_conversion.brats.listing import ending_of
 from dataset_conversion.brats.record import Report
 
 

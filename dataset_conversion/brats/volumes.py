@@ -14,8 +14,8 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
-from dataset_conversion.brats.discovery import ending_of
 from dataset_conversion.brats.files import write_whole
+from dataset_conversion.brats.listing import ending_of
 
 CODEC = import_module("isal.isal_zlib" if find_spec("isal") else "zlib")
 """ISA-L is at least twice as fast as zlib, where it is installed; both verify the checksum."""

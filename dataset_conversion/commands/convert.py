@@ -4,11 +4,14 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from dataset_conversion.brats.conversion import Conversion
 from dataset_conversion.brats.dataset import Options, read_like, target_folder
 from dataset_conversion.brats.discovery import Tree, TreeError, find_cases
+from dataset_conversion.brats.lock import alone
+from dataset_conversion.brats.output import make_tolerant
 
 MOST_JOBS = 4  # by default: more wait for each other, and each takes memory
 DESCRIPTION = """Convert a BraTS tree into an nnU-Net raw dataset, after an audit of every file.
@@ -33,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("source", type=Path, metavar="SOURCE", help="folder of a BraTS set")
     made.add_argument("--dataset-id", type=int, required=True, metavar="N", help="nnU-Net's number of the dataset")
+    made.add_argument("--edition", metavar="E", help="edition, where its names are those of another: 2023 or 2024-GLI")
     made.add_argument("--name", help="name of the dataset (default: the edition, such as BraTS2018)")
     kind = made.add_mutually_exclusive_group()
     kind.add_argument("--regions", action="store_true", default=True, help="overlapping WT, TC, ET (the default)")
@@ -49,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--copy", action="store_true", help="copy images instead of hard-linking them")
     made.add_argument("--dry-run", action="store_true", help="audit and say what would be done; write nothing")
     made.add_argument("--skip-bad", action="store_true", help="leave out cases with problems and list them in a file")
+    made.add_argument("--allow-duplicates", action="store_true", help="convert scans that are there twice, on one side")
     return made
 
 
@@ -72,15 +77,23 @@ def _options(args: argparse.Namespace, tree: Tree) -> Options:
 def _run(args: argparse.Namespace) -> int:
     if not args.source.is_dir():
         raise ValueError(f"SOURCE is {args.source}, which is no folder; give the folder of a BraTS set.")
-    tree = find_cases(args.source.resolve())
+    tree = find_cases(args.source.resolve(), args.edition)
     options = _options(args, tree)
     name = args.name or tree.edition.name + ("" if tree.labelled else "Input")
-    conversion = Conversion(tree, options, target_folder(args.dataset_id, name), args.jobs)
-    return conversion.run(link=not args.copy, dry_run=args.dry_run, skip_bad=args.skip_bad)
+    target = target_folder(args.dataset_id, name)
+    with nullcontext() if args.dry_run else alone(target):
+        conversion = Conversion(tree, options, target, args.jobs)
+        return conversion.run(
+            link=not args.copy,
+            dry_run=args.dry_run,
+            skip_bad=args.skip_bad,
+            allow_duplicates=args.allow_duplicates,
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Convert as ``argv`` (default: the process's arguments) says and return the exit code."""
+    make_tolerant()
     args = parser().parse_args(argv)
     try:
         return _run(args)

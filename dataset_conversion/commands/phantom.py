@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from dataset_conversion.brats.output import make_tolerant, say
 from dataset_conversion.brats.phantom import MINIMUM_EDGE, make_phantom
 from dataset_conversion.brats.phantom_tree import LAYOUTS, case_folder, write_case
 
@@ -31,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the tree that ``argv`` (default: the process's arguments) describes and return the exit code."""
+    make_tolerant()
     arguments = parser()
     args = arguments.parse_args(argv)
     if args.cases < 1:
@@ -49,5 +51,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Interrupted; the same command starts anew.", file=sys.stderr)
         return 130
-    print(f"{args.cases} phantoms of BraTS {args.edition} in {args.out}")
+    say(f"{args.cases} phantoms of BraTS {args.edition} in {args.out}")
     return 0

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from dataset_conversion.brats.discovery import ending_of
 from dataset_conversion.brats.editions import EDITIONS, Edition, edition_named
 from dataset_conversion.brats.files import read_json, replacing
+from dataset_conversion.brats.listing import ending_of
+from dataset_conversion.brats.output import make_tolerant, say
 from dataset_conversion.brats.volumes import VolumeError, read_volume, relabel
 
 EPILOG = """exit codes:
@@ -60,7 +61,7 @@ def _problem(file: Path, edition: Edition) -> str:
         values = read_volume(file).labels()
     except VolumeError as error:
         return f"{error.text}; {error.remedy}"
-    ours = sorted(edition.labels.values())
+    ours = [0, *edition.ours]
     foreign = np.unique(values[~np.isin(values, ours)])
     if not foreign.size:
         return ""
@@ -80,7 +81,8 @@ def _restore(file: Path, target: Path, edition: Edition) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    files = sorted(filter(ending_of, args.pred.iterdir())) if args.pred.is_dir() else []
+    there = args.pred.iterdir() if args.pred.is_dir() else []
+    files = sorted(file for file in there if ending_of(file) and not file.name.startswith("._"))  # macOS's shadows
     if not files:
         raise ValueError(f"PRED is {args.pred}, which holds no .nii.gz or .nii file; give a folder of predictions.")
     if args.out.resolve() == args.pred.resolve():
@@ -91,19 +93,20 @@ def _run(args: argparse.Namespace) -> int:
         edition = _edition_of_dataset(args.dataset) if args.dataset else _edition_of_names(files)
     problems = {file.name: text for file in tqdm(files, "check", unit="case") if (text := _problem(file, edition))}
     for name, text in problems.items():
-        print(f"{name} {text}")
+        say(f"{name} {text}")
     if problems:
-        print("Nothing was written.")
+        say("Nothing was written.")
         return 1
     args.out.mkdir(parents=True, exist_ok=True)
     for file in tqdm(files, "write", unit="case"):
         _restore(file, args.out / file.name, edition)
-    print(f"{len(files)} segmentations with the labels of {edition.name} in {args.out}")
+    say(f"{len(files)} segmentations with the labels of {edition.name} in {args.out}")
     return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Restore labels as ``argv`` (default: the process's arguments) says and return the exit code."""
+    make_tolerant()
     args = parser().parse_args(argv)
     try:
         return _run(args)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
+from nnunet_ext.networks.channels import channel_names
 from nnunet_ext.trainers.grammar import parse
 
 SAME = ("transpose_forward", "image_reader_writer")
@@ -73,7 +74,7 @@ def _differing(segmentation: nnUNetPredictor, detector: nnUNetPredictor) -> Iter
     for key in SAME_NORMALISATION:
         if getattr(segmentation.configuration_manager, key) != getattr(detector.configuration_manager, key):
             yield key
-    if segmentation.dataset_json["channel_names"] != detector.dataset_json["channel_names"]:
+    if channel_names(segmentation.dataset_json) != channel_names(detector.dataset_json):
         yield "channel_names"
 
 
@@ -119,7 +120,7 @@ def check_channels(count: int, predictor: nnUNetPredictor, what: str) -> None:
     Raises:
         ValueError: with the channels that are expected.
     """
-    names = list(predictor.dataset_json["channel_names"].values())
+    names = list(channel_names(predictor.dataset_json).values())
     if count != len(names):
         raise ValueError(f"{what} has {count} channels; expected are {len(names)}, in this order: {', '.join(names)}.")
 

@@ -6,15 +6,17 @@ a cascade needs for a case.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
+from traceback import clear_frames
 from typing import Any
 
 import numpy as np
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
 from nnunetv2.utilities.helpers import empty_cache
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
@@ -24,19 +26,22 @@ from tqdm import tqdm
 
 from nnunet_ext.cascade.checks import check_channels, check_crop, check_models, folds_of
 from nnunet_ext.cascade.components import Component, Crops, cover, find
-from nnunet_ext.cascade.geometry import covered
+from nnunet_ext.cascade.finite import FinitePredictor
+from nnunet_ext.cascade.geometry import covered, crops_over
 from nnunet_ext.cascade.loading import load_model
 from nnunet_ext.cascade.report import NO_CASE, CaseReport
 from nnunet_ext.cascade.settings import CascadeSettings
 from nnunet_ext.cascade.threads import ThreadedPrediction
 from nnunet_ext.coordinates.configuration import CoordinateConfiguration
 from nnunet_ext.coordinates.field import AXES, coordinates
+from nnunet_ext.networks.channels import channel_names
 
 LOG = logging.getLogger(__name__)
 TINY = 1e-4  # probability of tumour outside the crops
+Take = Callable[[tuple[slice, ...], Tensor], None]
 
 
-class nnUNetCascadePredictor(ThreadedPrediction, nnUNetPredictor):
+class nnUNetCascadePredictor(ThreadedPrediction, FinitePredictor):
     """Finds the tumour in the whole brain, then segments crops around it.
 
     Args:
@@ -54,7 +59,7 @@ class nnUNetCascadePredictor(ThreadedPrediction, nnUNetPredictor):
     def __init__(self, *others: Any, settings: CascadeSettings | None = None, **further: Any) -> None:
         super().__init__(*others, **further)
         self.settings = settings or CascadeSettings()
-        self.detector = nnUNetPredictor(
+        self.detector = FinitePredictor(
             self.tile_step_size,
             self.use_gaussian,
             self.use_mirroring,
@@ -65,6 +70,7 @@ class nnUNetCascadePredictor(ThreadedPrediction, nnUNetPredictor):
             allow_tqdm=False,
         )
         self.reports: list[CaseReport] = []
+        self.failures: dict[str, str] = {}  # of the last prediction: case -> why
         self.case = NO_CASE  # for the log
         self._components: list[Component] | None = None  # of the case in work; None for the plain sliding window
         self._crops: Crops | None = None
@@ -135,9 +141,8 @@ class nnUNetCascadePredictor(ThreadedPrediction, nnUNetPredictor):
         small = plan.resampling_fn_data(image, shape, spacing, plan.spacing)
         if _reads_coordinates(plan):
             small = np.concatenate([small, coordinates(small.shape[1:])])
+        self.detector.case = self.case
         logits = self.detector.predict_logits_from_preprocessed_data(torch.from_numpy(np.ascontiguousarray(small)))
-        if not logits.isfinite().all():
-            raise ValueError(f"{self.detector.trainer_name} gives NaN or infinite values; train the detector again.")
         logits = torch.as_tensor(
             plan.resampling_fn_probabilities(logits, np.array(image.shape[1:]), plan.spacing, spacing)
         )
@@ -150,7 +155,7 @@ class nnUNetCascadePredictor(ThreadedPrediction, nnUNetPredictor):
         if self.detector.network is None:
             raise ValueError("There is no detector; call initialize_detector_from_trained_model_folder first.")
         further = determine_num_input_channels(self.plans_manager, self.configuration_manager, self.dataset_json)
-        further += AXES * _reads_coordinates(self.configuration_manager) - len(self.dataset_json["channel_names"])
+        further += AXES * _reads_coordinates(self.configuration_manager) - len(channel_names(self.dataset_json))
         check_channels(data.shape[0] - further, self, "The image")
         report = CaseReport.of(self, tuple(data.shape[1:]))
         with report.timed("detector"):
@@ -194,48 +199,86 @@ class nnUNetCascadePredictor(ThreadedPrediction, nnUNetPredictor):
         self, data: Tensor, slicers: list[tuple[slice, ...]], do_on_device: bool = True
     ) -> Tensor:
         """Logits of the padded volume; background where no crop is."""
-        if self._components is None or self.settings.merge == "gaussian":
+        device = self.device if do_on_device else torch.device("cpu")
+        if self._components is None or (self.settings.merge == "gaussian" and self._is_nnunets(slicers, data)):
             logits = super()._internal_predict_sliding_window_return_logits(data, slicers, do_on_device)
         else:
-            logits = self._maximum(data, slicers, self.device if do_on_device else torch.device("cpu"))
+            logits = self._merged(data, slicers, device)
         if self._components is not None:
             outside = torch.from_numpy(~covered([s[1:] for s in slicers], data.shape[1:])).to(logits.device)
             for channel, value in zip(logits, self.background_logits(), strict=True):
                 channel.masked_fill_(outside, value)
         return logits
 
-    def _maximum(self, data: Tensor, slicers: list[tuple[slice, ...]], device: torch.device) -> Tensor:
-        """The largest logit of all crops at each voxel, in nnU-Net's precision."""
-        size = (self.label_manager.num_segmentation_heads, *data.shape[1:])
-        best = torch.full(size, -torch.inf, dtype=torch.half, device=device)
+    def _is_nnunets(self, slicers: list[tuple[slice, ...]], data: Tensor) -> bool:
+        """Whether the crops are nnU-Net's own positions over the volume, so that its own sum gives its own output."""
+        whole = tuple(slice(0, n) for n in data.shape[1:])
+        return [s[1:] for s in slicers] == crops_over(whole, self.crop_size, data.shape[1:], self.tile_step_size)
+
+    def _merged(self, data: Tensor, slicers: list[tuple[slice, ...]], device: torch.device) -> Tensor:
+        merge = self._maximum if self.settings.merge == "max" else self._mean
         try:
-            for s in tqdm(slicers, disable=not self.allow_tqdm):
-                self._raise(best[s], data[s][None])
-        except RuntimeError:
-            # where a GPU's memory is full nnU-Net tries again on the CPU, while this frame is still alive
-            del best
+            return merge(data, slicers, device)
+        except RuntimeError as error:
+            # where a GPU's memory is full nnU-Net tries again on the CPU, while the frames of this attempt are alive
+            clear_frames(error.__traceback__)
             empty_cache(self.device)
             raise
+
+    def _maximum(self, data: Tensor, slicers: list[tuple[slice, ...]], device: torch.device) -> Tensor:
+        """The largest logit of all crops at each voxel; of a softmax the largest log-odds against the background.
+
+        The logits of a softmax are defined up to a constant per voxel, which is another one in another crop.
+        """
+        best = torch.full(self._size(data), -torch.inf, device=device)
+
+        def take(where: tuple[slice, ...], tile: Tensor) -> None:
+            odds = tile if self.label_manager.has_regions else tile - tile[:1]
+            torch.maximum(best[where], odds, out=best[where])
+
+        self._fill(best, data, slicers, take)
         return best
 
-    def _raise(self, best: Tensor, tile: Tensor) -> None:
-        """Raises the logits of a crop to those of one pass over it.
+    def _mean(self, data: Tensor, slicers: list[tuple[slice, ...]], device: torch.device) -> Tensor:
+        """The mean of all crops at each voxel by nnU-Net's Gaussian weights.
 
-        Raises:
-            RuntimeError: infinite logits, as nnU-Net does.
+        In single precision: in half precision, which is nnU-Net's, the weight of a crop's corner is one of the few
+        smallest numbers, and so is what it multiplies. nnU-Net's corners are the volume's, the cascade's in the brain.
         """
-        tile = tile.contiguous().to(self.device)
-        found = self._internal_maybe_mirror_and_predict(tile)[0].to(best.device, torch.half)
-        if found.isinf().any():
-            raise RuntimeError("The network gives logits beyond half precision; was it trained with this plan?")
-        torch.maximum(best, found, out=best)
+        total, weight = torch.zeros(self._size(data), device=device), torch.zeros(data.shape[1:], device=device)
+        weights = self._weights(device)
+
+        def take(where: tuple[slice, ...], tile: Tensor) -> None:
+            total[where] += tile * weights
+            weight[where[1:]] += weights
+
+        self._fill(total, data, slicers, take)
+        return total.div_(weight)
+
+    def _weights(self, device: torch.device) -> Tensor:
+        if not self.use_gaussian:
+            return torch.ones(self.crop_size, device=device)
+        weights: Tensor = compute_gaussian(self.crop_size, value_scaling_factor=10, dtype=torch.float, device=device)
+        return weights
+
+    def _size(self, data: Tensor) -> tuple[int, ...]:
+        return (self.label_manager.num_segmentation_heads, *data.shape[1:])
+
+    def _fill(self, result: Tensor, data: Tensor, slicers: list[tuple[slice, ...]], take: Take) -> None:
+        """Passes each crop through the network and hands the logits on, in single precision."""
+        for s in tqdm(slicers, disable=not self.allow_tqdm):
+            tile = data[s][None].contiguous().to(self.device)
+            take(s, self._internal_maybe_mirror_and_predict(tile)[0].to(result.device, torch.float))
 
     def background_logits(self) -> list[float]:
-        """Per class, logits with a probability of tumour just below 1e-4: resampling spreads larger ones further."""
+        """Per class, logits with a probability of tumour just below 1e-4: resampling spreads larger ones further.
+
+        Of a softmax they are log-odds against the background, as in the crops.
+        """
         heads = self.label_manager.num_segmentation_heads
         if self.label_manager.has_regions:
             return [float(np.log(TINY)) - 0.1] * heads
-        return [float(np.log(heads / TINY)) + 0.1] + [0.0] * (heads - 1)
+        return [0.0] + [float(np.log(TINY / heads)) - 0.1] * (heads - 1)
 
 
 def _reads_coordinates(configuration: ConfigurationManager) -> bool:

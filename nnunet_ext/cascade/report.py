@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from logging import Logger
+from logging import Logger, getLogger
 from math import prod
 from pathlib import Path
 from statistics import median
@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 
 from nnunet_ext.cascade.components import MM3_PER_ML, TOO_MANY, TOO_SMALL, Component, Crops
 from nnunet_ext.cascade.geometry import as_lists, dilate, shift, to_image
+from nnunet_ext.images.folder import named
 
-FOLDER, SUMMARY = "cascade", "summary"
-NO_CASE = "A case"
+LOG = getLogger(__name__)
+FOLDER, SUMMARY = "cascade", "cascade_summary.json"  # the latter beside the folder, in which a case may have any name
+NO_CASE = "the image"
 SUMMED = ("crops", "network_passes", "detector_passes", "voxels_computed", "voxels_sliding_window")
 
 
@@ -126,20 +128,33 @@ def passes_per_tile(predictor: nnUNetPredictor) -> int:
 
 
 def summarise(folder: Path) -> dict[str, Any]:
-    """Writes ``<folder>/cascade/summary.json`` from all cases that are there, those of earlier runs included."""
-    paths = sorted(p for p in (folder / FOLDER).glob("*.json") if p.stem != SUMMARY)
-    cases = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    """Writes ``<folder>/cascade_summary.json`` from all cases that are there, those of earlier runs included."""
+    records = {path: _record(path) for path in sorted((folder / FOLDER).glob("*.json"))}
+    if others := [path.name for path, record in records.items() if record is None]:
+        LOG.warning("%s: no reports of the cascade, so left out of the summary: %s.", folder / FOLDER, named(others))
+    cases = [record for record in records.values() if record is not None]
     steps = dict.fromkeys(step for c in cases for step in c["seconds"])
+    fewer = [c["voxels_sliding_window"] / c["voxels_computed"] for c in cases]
     summary = {
         "cases": len(cases),
         "fallbacks": {c["case"]: c["fallback"] for c in cases if c["fallback"]},
         "dropped": {c["case"]: ml for c in cases if (ml := [o["ml"] for o in c["components"] if "dropped" in o])},
         **{key: sum(c[key] for c in cases) for key in SUMMED},
-        "median_fewer_voxels": round(median(c["voxels_sliding_window"] / c["voxels_computed"] for c in cases), 3),
+        "median_fewer_voxels": round(median(fewer), 3) if fewer else None,
         "seconds": {step: round(sum(c["seconds"].get(step, 0) for c in cases), 3) for step in steps},
     }
-    _write(folder / FOLDER / f"{SUMMARY}.json", summary)
+    _write(folder / SUMMARY, summary)
     return summary
+
+
+def _record(path: Path) -> dict[str, Any] | None:
+    """A case's report; None for a file of somebody else."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        return None
+    needed = {"case", "fallback", "components", "seconds", *SUMMED}
+    return found if isinstance(found, dict) and needed <= found.keys() else None
 
 
 def _why(components: Sequence[Component]) -> str:

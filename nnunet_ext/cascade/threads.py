@@ -1,9 +1,10 @@
 """nnU-Net's ways to predict, with threads where nnU-Net starts processes: each of those imports torch again."""
 
+import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import islice, repeat
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from joblib import cpu_count
 from nnunetv2.configuration import default_num_processes
 from nnunetv2.inference.data_iterators import PreprocessAdapter, PreprocessAdapterFromNpy
 from nnunetv2.inference.export_prediction import (
@@ -25,9 +27,26 @@ from numpy.typing import NDArray
 
 from nnunet_ext.cascade.checks import check_channels
 from nnunet_ext.cascade.report import NO_CASE, CaseReport, summarise
+from nnunet_ext.images.folder import cases_of, check_channel_numbers
+from nnunet_ext.images.verify import check_image
+
+LOG = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+class CasesFailedError(ValueError):
+    """Some cases could not be segmented; all others are.
+
+    Args:
+        reasons: case -> a sentence.
+    """
+
+    def __init__(self, reasons: Mapping[str, str]) -> None:
+        self.reasons = dict(reasons)
+        told = "".join(f"\n  {case}: {reason}" for case, reason in reasons.items())
+        super().__init__(f"{len(reasons)} cases failed and have no segmentation:{told}")
 
 
 def ahead(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
@@ -63,7 +82,15 @@ class ThreadedPrediction:
     predict_logits_from_preprocessed_data: Any
     predict_from_files: Any
     reports: list[CaseReport]
+    failures: dict[str, str]
     case: str
+
+    def _manage_input_and_output_lists(self, source: str | list[list[str]], *others: Any, **further: Any) -> Any:
+        """As nnU-Net's, whose own list of a folder takes any file of the ending for an image."""
+        if isinstance(source, str):
+            cases = cases_of(Path(source), self.dataset_json["file_ending"])
+            source = [[*map(str, files)] for files in cases.values()]
+        return super()._manage_input_and_output_lists(source, *others, **further)  # type: ignore[misc]
 
     def predict_from_files_sequential(
         self,
@@ -92,28 +119,40 @@ class ThreadedPrediction:
         num_processes: int,
     ) -> Iterator[dict]:
         count = len(input_list_of_lists)
-        for files in input_list_of_lists:
-            check_channels(len(files), self, f"The case {Path(files[0]).name}")
         previous: list[Any] = list(seg_from_prev_stage_files or repeat(None, count))
         outputs: list[Any] = list(output_filenames_truncated or repeat(None, count))
-        workers = min(num_processes, count, os.cpu_count() or 1)
+        workers = min(num_processes, count, cpu_count())
         # the cascade exchanges its configuration while it works on a case; the threads keep this one
         preprocess = partial(self._preprocess, self.configuration_manager)
         return ahead(preprocess, zip(input_list_of_lists, previous, outputs, strict=True), workers)
 
     def _preprocess(self, configuration: ConfigurationManager, case: tuple[list[str], Any, Any]) -> dict:
-        files, previous, output = case
+        """A case, or why it has none: the others go on."""
+        try:
+            return self._read_case(configuration, *case)
+        except ValueError as error:
+            return {"ofile": case[2], "failure": error}
+
+    def _read_case(self, configuration: ConfigurationManager, files: list[str], previous: Any, output: Any) -> dict:
         start = time.perf_counter()
+        self._check_files(files, previous)
         preprocessor = configuration.preprocessor_class(verbose=self.verbose_preprocessing)
         managers = (self.plans_manager, self.dataset_json, configuration)
-        if previous and not Path(previous).is_file():
-            raise ValueError(f"The segmentation of the previous stage {previous} does not exist.")
         try:
             item: dict = next(PreprocessAdapter([files], [previous], preprocessor, [output], *managers))
         except RuntimeError as error:  # of the readers, for files that are no images or do not fit together
             reason = error if str(error) else "they differ in shape, spacing or orientation; nnU-Net says more above"
             raise ValueError(f"{files[0]} and its other modalities cannot be read: {reason}") from error
         return {**item, "seconds": time.perf_counter() - start}
+
+    def _check_files(self, files: list[str], previous: str | None) -> None:
+        check_channels(len(files), self, f"The case {Path(files[0]).name}")
+        paths = [*map(Path, files)]
+        check_channel_numbers(paths, self.dataset_json["file_ending"])
+        if previous and not Path(previous).is_file():
+            raise ValueError(f"The segmentation of the previous stage {previous} does not exist.")
+        for path in (*paths, *([Path(previous)] if previous else [])):
+            check_image(path)
 
     def predict_single_npy_array(
         self,
@@ -146,17 +185,25 @@ class ThreadedPrediction:
         save_probabilities: bool = False,
         num_processes_segmentation_export: int = default_num_processes,
     ) -> list[Any]:
-        """As nnU-Net's; the segmentations are returned where no files are named."""
-        workers = min(num_processes_segmentation_export, os.cpu_count() or 1)
+        """As nnU-Net's; the segmentations are returned where no files are named.
+
+        Raises:
+            CasesFailedError: cases that are written to files and cannot be segmented, when all others are done.
+        """
+        self.failures = {}
+        workers = min(num_processes_segmentation_export, cpu_count())
         folders: set[Path] = set()
         try:
             with ThreadPoolExecutor(max(1, workers)) as pool:
-                return [*self._results(data_iterator, save_probabilities, pool, workers, folders)]
+                results = [*self._results(data_iterator, save_probabilities, pool, workers, folders)]
         finally:  # what is done is told, even if a later case cannot be read
             for folder in folders:
                 summarise(folder)
             compute_gaussian.cache_clear()
             empty_cache(self.device)
+        if self.failures:
+            raise CasesFailedError(self.failures)
+        return results
 
     def _results(
         self,
@@ -171,7 +218,14 @@ class ThreadedPrediction:
         export = partial(self._export, self.configuration_manager)
         for item in items:
             self.case = Path(item["ofile"]).name if item["ofile"] is not None else NO_CASE
-            logits = self.predict_logits_from_preprocessed_data(_data_of(item)).cpu()
+            try:
+                logits = self._logits_of(item)
+            except ValueError as error:
+                if item["ofile"] is None:  # nobody would miss it in the list that is returned
+                    raise
+                self.failures[self.case] = str(error)
+                LOG.error("%s: %s", self.case, error)
+                continue
             report = self.reports[-1]
             report.locate(item["data_properties"])
             if "seconds" in item:
@@ -184,6 +238,12 @@ class ThreadedPrediction:
             while len(waiting) > workers:
                 yield waiting.popleft().result()
         yield from (future.result() for future in waiting)
+
+    def _logits_of(self, item: dict) -> torch.Tensor:
+        if "failure" in item:
+            raise item["failure"]
+        logits: torch.Tensor = self.predict_logits_from_preprocessed_data(_data_of(item)).cpu()
+        return logits
 
     def _export(
         self,

@@ -1,14 +1,14 @@
 """Tell what is wrong with an installation of nnU-Net and this package, and how to mend it.
 
 Looked at: the copies of nnunetv2 and nnunet_ext and what hides them, the versions of what they require, the variable
-nnUNet_extTrainer, whether nnU-Net finds a trainer of ours, nnU-Net's folders, datasets that need care. The exit code
-is 1 if there is an error; warnings leave it 0.
+nnUNet_extTrainer and other packages on it, whether nnU-Net finds a trainer of ours, nnU-Net's folders, whether it reads
+foreign checkpoints safely, datasets that need care. The exit code is 1 if there is an error; warnings leave it 0.
 """
 
 import argparse
 from collections.abc import Callable, Iterator
 
-from nnunet_ext.commands import installation, workspace
+from nnunet_ext.commands import installation, neighbours, workspace
 from nnunet_ext.commands.finding import Finding
 
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
@@ -16,8 +16,10 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     installation.check_requirements,
     installation.check_hook,
     installation.check_trainer,
+    neighbours.check_neighbours,
     workspace.check_folders,
     workspace.check_workers,
+    workspace.check_safe_loading,
     workspace.check_clipping,
 )
 

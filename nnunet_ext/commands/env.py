@@ -3,8 +3,8 @@
   eval "$(nnunet_ext env --root FOLDER)"                              bash, zsh
   nnunet_ext env --root FOLDER --shell powershell | Invoke-Expression
 
-nnUNet_extTrainer keeps the folders that it has and gets ours; nnUNet_raw, nnUNet_preprocessed and nnUNet_results stay
-as they are set and are put below FOLDER otherwise. Hints go to stderr.
+nnUNet_extTrainer keeps the folders that it has and gets ours as the last; nnUNet_raw, nnUNet_preprocessed and
+nnUNet_results stay as they are set and are put below FOLDER otherwise. Hints go to stderr.
 """
 
 import argparse
@@ -67,14 +67,17 @@ def variables(environ: Mapping[str, str], root: str | None) -> dict[str, str]:
 
 
 def joined(existing: str, hook: Path) -> str:
-    """Return the folders ``existing`` (separated by os.pathsep) with ``hook`` once, in the place of an earlier one."""
+    """Return the folders ``existing`` (separated by os.pathsep) with ``hook`` once, as the last.
+
+    nnU-Net takes the first folder that has a name: another package's trainers come before what we would refuse.
+    """
     if os.pathsep in str(hook):
         raise ValueError(
             f"This package is installed in {str(hook)!r}, and nnU-Net splits {HOOK_VARIABLE} at every {os.pathsep!r}: "
             f"install it in a folder without that character."
         )
-    folders = [str(hook) if is_hook(folder) else folder for folder in existing.split(os.pathsep) if folder.strip()]
-    return os.pathsep.join(dict.fromkeys([*folders, str(hook)]))
+    others = [folder for folder in existing.split(os.pathsep) if folder.strip() and not is_hook(folder)]
+    return os.pathsep.join([*dict.fromkeys(others), str(hook)])
 
 
 def lines(values: Mapping[str, str], shell: str) -> list[str]:

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-o", "--out", type=Path, required=True, metavar="DIR", help="for metrics.csv, conventions.csv, summary.json")
     add("--convention", choices=CONVENTIONS, default=DEFAULT, help="what empty masks count (default: %(default)s)")
     add(
-        "--edition", metavar="NAME", help="2018 to 2021, 2023, 2024, nnunet137: what labels mean, if it is not detected"
+        "--edition", metavar="NAME", help="2017 to 2021, 2023, 2024, nnunet137: what labels mean, if it is not detected"
     )
     add("--prediction-edition", metavar="NAME", help="of the predictions, where it is another one")
     add("--dataset-json", type=Path, metavar="FILE", help="nnU-Net's, which says what the labels mean")
@@ -69,13 +69,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates, writes the tables and prints the means; 1 if a case failed."""
+    from nnunet_ext.evaluation import table
+
+    summary = evaluated(args)
+    print(report(summary))
+    print(f"Written to {args.out}: {table.METRICS_FILE}, {table.CONVENTIONS_FILE}, {table.SUMMARY_FILE}.")
+    return 1 if summary["failures"] else 0
+
+
+def evaluated(args: argparse.Namespace) -> dict[str, Any]:
+    """Evaluates, writes the tables and returns their summary.
+
+    Raises:
+        ValueError: the files cannot be told, or the options do not fit.
+    """
     from tqdm import tqdm
 
     from nnunet_ext.evaluation import run as evaluation
     from nnunet_ext.evaluation import table
 
     _check_numbers(args)
-    task = _task(args)
+    task = task_of(args)
     chosen = _et_threshold(args, task)
     if args.overwrite:
         evaluation.forget(args.out)
@@ -83,10 +97,7 @@ def run(args: argparse.Namespace) -> int:
     shown = tqdm(records, total=len(task.pairs), unit="case", disable=None)
     done = sorted(shown, key=lambda record: str(record["case"]))
     facts = {**chosen, **_nnunet_summary(task, done), **_provenance(args, task)}
-    summary = table.write(args.out, done, task.settings, facts)
-    print(report(summary))
-    print(f"Written to {args.out}: {table.METRICS_FILE}, {table.CONVENTIONS_FILE}, {table.SUMMARY_FILE}.")
-    return 1 if summary["failures"] else 0
+    return table.write(args.out, done, task.settings, facts)
 
 
 @dataclass
@@ -99,7 +110,8 @@ class Task:
     settings: "Settings"
 
 
-def _task(args: argparse.Namespace) -> Task:
+def task_of(args: argparse.Namespace) -> Task:
+    """The files and settings that the arguments mean; ValueError where they mean none."""
     from nnunet_ext.evaluation import finding
     from nnunet_ext.evaluation.cases import Settings
 

@@ -5,8 +5,8 @@ place of nnU-Net's estimate for its own networks. The plans are written beside t
 data they use where spacing, normalisation and resampling are the same, and are named with -p in every command of
 nnU-Net.
 
-GB are 2^30 bytes of tensors. CUDA's context, workspaces and the allocator need more, about a tenth of a card: give 7.2
-for a card of 8 GB.
+GB are 2^30 bytes of the card. Some of them hold no tensor, but CUDA's context, the workspaces of its libraries and what
+the allocator loses: --reserve holds them back (give 0 to plan for a CPU).
 """
 
 import argparse
@@ -17,8 +17,9 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunet_ext.commands.preprocessed import dataset_folder, read_plans
+from nnunet_ext.commands.preprocessed import dataset_folder, dataset_number, read_plans
 from nnunet_ext.commands.table import aligned
+from nnunet_ext.profiling.cost import GIB, RESERVE
 
 if TYPE_CHECKING:
     from nnunet_ext.planning.memory import TrainingMemory
@@ -31,7 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's options."""
     parser.add_argument("-d", required=True, metavar="DATASET", help="number or name of a dataset that is planned")
     parser.add_argument("-tr", required=True, metavar="TRAINER", help="e.g. nnUNetTrainer_DualBranchGhost_M")
-    parser.add_argument("--gpu-memory", required=True, type=float, metavar="GB", help="for the tensors of a step")
+    parser.add_argument("--gpu-memory", required=True, type=float, metavar="GB", help="of the card, e.g. 24")
+    reserve = RESERVE / GIB
+    held = "of it without tensors (default: %(default)s, see docs/cost.md)"
+    parser.add_argument("--reserve", type=float, default=reserve, metavar="GB", help=held)
     parser.add_argument(
         "--max-dataset-covered",
         type=float,
@@ -47,14 +51,14 @@ def run(args: argparse.Namespace) -> int:
     """Plans, writes the plans and prints what stopped each configuration from being larger."""
     from nnunet_ext.planning.planner import FittingPlanner
 
-    check_numbers(args.gpu_memory, args.max_dataset_covered)
+    check_numbers(args.gpu_memory, args.max_dataset_covered, args.reserve)
     trainer = trainer_of(args.tr)
     folder = dataset_folder(args.d)
     name = args.name or f"{args.p}_{trainer.spec.trainer}_{trainer.size}_{args.gpu_memory:g}GB"
     plans = read_plans(folder, args.p)
     _check_name(folder, name)
     check_files(folder, f"{name}.json")
-    planner = FittingPlanner(folder, plans, memory_of(trainer), args.gpu_memory, name)
+    planner = FittingPlanner(folder, plans, memory_of(trainer), args.gpu_memory, name, reserve=args.reserve)
     planner.max_dataset_covered = args.max_dataset_covered
     with redirect_stdout(io.StringIO()):  # nnU-Net prints every configuration in full
         planner.plan_experiment()
@@ -85,15 +89,20 @@ def memory_of(trainer: type["ExtTrainer"]) -> "TrainingMemory":
         ValueError: its recipe changes what nothing predicts.
     """
     from nnunet_ext.planning.memory import TrainingMemory
-    from nnunet_ext.trainers.recipe import Recipe
+    from nnunet_ext.trainers.words import changes_of_memory
 
-    return TrainingMemory.of(trainer.spec, trainer.size, trainer.recipe.as_dict(), Recipe().as_dict())
+    return TrainingMemory.of(trainer.spec, trainer.size, changes_of_memory(trainer.recipe))
 
 
-def check_numbers(gpu_memory: float, max_dataset_covered: float) -> None:
+def check_numbers(gpu_memory: float, max_dataset_covered: float, reserve: float = 0) -> None:
     """Refuses numbers that no plan can be made for, with a ValueError."""
     if not (math.isfinite(gpu_memory) and gpu_memory > 0):
         raise ValueError(f"--gpu-memory must be a positive number of GB, not {gpu_memory:g}.")
+    if not 0 <= reserve < gpu_memory:
+        raise ValueError(
+            f"Of {gpu_memory:g} GB {reserve:g} are held back for what is no tensor, which leaves nothing; give more "
+            "with --gpu-memory, or less with --reserve (0 for a CPU)."
+        )
     if not 0 < max_dataset_covered <= 1:
         raise ValueError(f"--max-dataset-covered must be above 0 and at most 1, not {max_dataset_covered:g}.")
 
@@ -127,8 +136,6 @@ def _check_name(folder: Path, name: str) -> None:
 def _report(planner: "FittingPlanner") -> str:
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    from nnunet_ext.profiling.cost import CARD_SHARE
-
     rows = [["configuration", "patch", "batch", "memory", "used", "patch stopped by", "batch stopped by", "data"]]
     missing: dict[str, str] = {}  # the cascade has the data of 3d_fullres
     for name, fit in planner.fits.items():
@@ -138,11 +145,11 @@ def _report(planner: "FittingPlanner") -> str:
             missing.setdefault(data, name)
     lines = [aligned(rows), ""]
     lines += [f"{name} is left out: {reason}" for name, reason in planner.refused.items()]
-    card = planner.UNet_vram_target_GB / CARD_SHARE
-    lines.append(f"With CUDA's context and workspaces this is for a card of {card:.3g} GB.")
+    card = planner.UNet_vram_target_GB + planner.reserve
+    lines.append(f"For a card of {card:g} GB, of which {planner.reserve:g} are held back for what is no tensor.")
     lines += [f"Written to {planner.path}; name it with -p {planner.plans_identifier}."]
     if missing:
-        command = f"nnUNetv2_preprocess -d {planner.folder.name[7:10]} -plans_name {planner.plans_identifier} -c"
+        command = f"nnUNetv2_preprocess -d {dataset_number(planner.folder)} -plans_name {planner.plans_identifier} -c"
         lines.append(f"Not preprocessed yet: {command} {' '.join(missing.values())}")
     return "\n".join(lines)
 

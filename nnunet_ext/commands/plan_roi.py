@@ -12,11 +12,12 @@ that is trained in it sees what the cascade will show it. Then:
 import argparse
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nnunet_ext.commands.preprocessed import dataset_folder, read_plans
+from nnunet_ext.commands.preprocessed import dataset_folder, dataset_number, read_plans
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,14 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Adds both configurations, says what they are, preprocesses."""
-    from nnunet_ext.planning.roi import CROP, ROI, with_cascade
+    from nnunet_ext.planning.roi import CROP, ROI, times_planned, with_cascade
 
     folder = dataset_folder(args.d)
     plans, fingerprint = read_plans(folder, args.p), _fingerprint(folder)
     if min(*args.size, *args.crop) < 1 or (args.np is not None and args.np < 1):
         raise ValueError("--size, --crop and -np must be positive numbers.")
     if not args.no_pp:
-        _check_raw(folder)
+        _check_raw(folder, args.np)
     changed = with_cascade(plans, fingerprint, args.size, args.crop)
     _write(folder / f"{args.p}.json", changed)
     for name in (ROI, CROP):
@@ -48,6 +49,11 @@ def run(args: argparse.Namespace) -> int:
         print(_line(name, configuration) + (" (replaces an earlier one of this name)" if replaced else ""))
         if replaced and args.no_pp and name == ROI:
             print(f"Data of the earlier {ROI} no longer fit; run nnUNetv2_preprocess -c {ROI} before training.")
+    if (times := times_planned(changed)) > 1:
+        print(
+            f"{CROP} has {times:.1f} times the voxels of 3d_fullres in a batch, so training needs about as many times "
+            "the memory that the plans were made for; a smaller --crop needs less."
+        )
     if not args.no_pp:
         _preprocess(folder, args.p, args.np)
     return 0
@@ -55,8 +61,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _line(name: str, configuration: dict[str, Any]) -> str:
     patch = "x".join(map(str, configuration["patch_size"]))
-    spacing = configuration.get("spacing")
-    return f"{name}: patch {patch}" + (f" at {spacing[0]:.3f} mm" if spacing else ", spacing and data of 3d_fullres")
+    if spacing := configuration.get("spacing"):
+        return f"{name}: patch {patch} at {spacing[0]:.3f} mm"
+    return f"{name}: patch {patch}, batch {configuration['batch_size']}, spacing and data of 3d_fullres"
 
 
 def _fingerprint(folder: Path) -> dict[str, Any]:
@@ -67,11 +74,35 @@ def _fingerprint(folder: Path) -> dict[str, Any]:
     return found
 
 
-def _check_raw(folder: Path) -> None:
+def _check_raw(folder: Path, processes: int | None) -> None:
     raw = os.environ.get("nnUNet_raw")
     if not raw or not Path(raw, folder.name).is_dir():
         where = Path(raw, folder.name) if raw else "nnUNet_raw, which is not set"
         raise ValueError(f"Preprocessing reads the images in {where}; set nnUNet_raw, or only plan with --no_pp.")
+    _check_images(Path(raw, folder.name), processes)
+
+
+def _check_images(folder: Path, processes: int | None) -> None:
+    """Refuses a dataset with a file that is not whole: nnU-Net's reader would not notice."""
+    from nnunetv2.configuration import default_num_processes
+    from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
+
+    cases = get_filenames_of_train_images_and_targets(str(folder)).values()
+    paths = [Path(file) for case in cases for file in (*case["images"], case["label"])]
+    with ThreadPoolExecutor(processes or default_num_processes) as pool:
+        faults = [*filter(None, pool.map(_fault, paths))]
+    if faults:
+        raise ValueError(f"Nothing is preprocessed: {len(faults)} of {len(paths)} files are not whole. {faults[0]}")
+
+
+def _fault(path: Path) -> str:
+    from nnunet_ext.images.verify import check_image
+
+    try:
+        check_image(path)
+    except ValueError as error:  # told with the number of others
+        return str(error)
+    return ""
 
 
 def _write(path: Path, plans: dict[str, Any]) -> None:
@@ -89,4 +120,4 @@ def _preprocess(folder: Path, plans: str, processes: int | None) -> None:
 
     from nnunet_ext.planning.roi import ROI
 
-    preprocess_dataset(int(folder.name[7:10]), plans, (ROI,), (processes or default_num_processes,))
+    preprocess_dataset(dataset_number(folder), plans, (ROI,), (processes or default_num_processes,))

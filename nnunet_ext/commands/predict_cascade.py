@@ -3,7 +3,8 @@
 All flags of nnUNetv2_predict mean what they mean there; -npp and -nps count threads. The detector (-roi_...) sees the
 whole brain in one patch; the segmentation network (-tr, -p, -c, -f, -chk) sees crops around what it found. Where it
 finds nothing the whole volume is segmented by nnU-Net's sliding window, and OUTPUT/cascade/ says so: one JSON file a
-case, and summary.json.
+case; OUTPUT/cascade_summary.json adds them up. A case that cannot be read or segmented does not stop the others: it is
+listed at the end, and the exit code is 1.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnunet_ext.cascade.settings import MERGES, CascadeSettings
 from nnunet_ext.commands.preprocessed import results_folder
+from nnunet_ext.images.folder import cases_of
 
 if TYPE_CHECKING:
     import torch
@@ -90,6 +92,7 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     _import_predictor()
     from nnunet_ext.cascade.checks import check_previous_stage
+    from nnunet_ext.cascade.threads import CasesFailedError
 
     models = results_folder(args.d)
     device = _device(args.device)
@@ -98,8 +101,17 @@ def run(args: argparse.Namespace) -> int:
     predictor.initialize_detector_from_trained_model_folder(
         str(models / f"{args.roi_tr}__{args.roi_p or args.p}__{args.roi_c}"), args.roi_f, args.roi_chk
     )
-    _check_images(args.i, predictor.dataset_json["file_ending"])
+    cases_of(Path(args.i), predictor.dataset_json["file_ending"])  # before anything is written
     check_previous_stage(predictor, args.prev_stage_predictions)
+    try:
+        _predict(args, predictor)
+    except CasesFailedError as failed:  # all others are done
+        print(f"{PROG}: {failed}", file=sys.stderr)
+    _tell(predictor, Path(args.o))
+    return 1 if predictor.failures else 0
+
+
+def _predict(args: argparse.Namespace, predictor: "nnUNetCascadePredictor") -> None:
     predictor.predict_from_files(
         args.i,
         args.o,
@@ -111,8 +123,6 @@ def run(args: argparse.Namespace) -> int:
         args.num_parts,
         args.part_id,
     )
-    _tell(predictor, Path(args.o))
-    return 0
 
 
 def main() -> int:
@@ -124,9 +134,13 @@ def main() -> int:
 
 def _import_predictor() -> None:
     """Imports torch and nnU-Net, half of the time of a case; a sixth of that would go into garbage collection."""
+    collected = gc.isenabled()
     gc.disable()
-    import_module("nnunet_ext.cascade.predictor")
-    gc.enable()
+    try:
+        import_module("nnunet_ext.cascade.predictor")
+    finally:
+        if collected:
+            gc.enable()
 
 
 def _predictor(args: argparse.Namespace, settings: CascadeSettings, device: "torch.device") -> "nnUNetCascadePredictor":
@@ -172,23 +186,19 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError(f"{args.o} is a file; -o names a folder.")
     if not Path(args.i).is_dir():
         raise ValueError(f"There is no folder {args.i}; -i names a folder of images as nnUNetv2_predict takes it.")
-
-
-def _check_images(folder: str, ending: str) -> None:
-    if not any(Path(folder).glob(f"*_0000{ending}")):
-        raise ValueError(
-            f"{folder} holds no image CASE_0000{ending}, which is how nnU-Net names a case's first channel."
-        )
+    if Path(args.o).exists() and Path(args.o).samefile(args.i):
+        raise ValueError(f"-o names the folder of the images, {args.i}; give the segmentations one of their own.")
 
 
 def _device(name: str) -> "torch.device":
     import torch
+    from joblib import cpu_count
 
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if not present[name]:
         raise ValueError(f"-device {name} is not available here; give -device cpu.")
     if name == "cpu":
-        torch.set_num_threads(os.cpu_count() or 1)
+        torch.set_num_threads(cpu_count())
     else:
         torch.set_num_threads(1)
     return torch.device(name)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,14 @@ def find_dataset(variable: str, dataset: str, remedy: str) -> Path:
     if len(found) != 1:
         raise ValueError(f"{root} holds {len(found)} datasets {dataset}, not one; {remedy}, or give its name.")
     return found[0]
+
+
+def dataset_number(folder: Path) -> int:
+    """The number in a dataset's name, of any number of digits; nnU-Net's own way takes three."""
+    match = re.match(r"Dataset(\d+)_", folder.name)
+    if match is None:
+        raise ValueError(f"{folder} is no dataset of nnU-Net, whose names are Dataset501_NAME.")
+    return int(match[1])
 
 
 def read_plans(folder: Path, plans: str) -> dict[str, Any]:

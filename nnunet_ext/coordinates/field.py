@@ -8,10 +8,12 @@ from numpy.typing import NDArray
 
 AXES = 3
 """Coordinate channels, z, y, x: 2D configurations slice three-dimensional volumes, so theirs are three as well."""
+FIRST, LAST = 1.0, 3.0
+"""At the two ends of a volume. Without 0, which is what nnU-Net pads with: outside differs from every place inside."""
 
 
 def coordinates(shape: Sequence[int], window: Sequence[slice] = ()) -> NDArray[np.float32]:
-    """Positions of voxel centres, from -1 to 1 along each axis of the volume; 0 along an axis of one voxel.
+    """Positions of voxel centres, from 1 to 3 along each axis of the volume; 2 along an axis of one voxel.
 
     Args:
         shape: (Z, Y, X) of the whole preprocessed volume.
@@ -26,7 +28,8 @@ def coordinates(shape: Sequence[int], window: Sequence[slice] = ()) -> NDArray[n
 
 
 def _axis(size: int) -> NDArray[np.float32]:
-    return np.linspace(-1, 1, size, dtype=np.float32) if size > 1 else np.zeros(1, np.float32)
+    ends = (FIRST, LAST) if size > 1 else ((FIRST + LAST) / 2,) * 2
+    return np.linspace(*ends, size, dtype=np.float32)
 
 
 class WithCoordinates:

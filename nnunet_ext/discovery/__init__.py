@@ -21,3 +21,12 @@ def is_hook(folder: str) -> bool:
     """Tell whether ``folder`` is the hook of this or another installation of the package, removed ones included."""
     ours = hook_folder().parts[-3:]
     return Path(os.path.normpath(folder)).parts[-3:] == ours or os.path.isfile(os.path.join(folder, SHIM))
+
+
+def folders_after_ours() -> list[str]:
+    """Return the folders of nnUNet_extTrainer that nnU-Net searches after ours, those that exist."""
+    folders = [folder for folder in os.environ.get(HOOK_VARIABLE, "").split(os.pathsep) if folder.strip()]
+    real = [os.path.realpath(folder) for folder in folders]
+    ours = os.path.realpath(hook_folder())
+    after = folders[real.index(ours) + 1 :] if ours in real else []
+    return [folder for folder in after if os.path.isdir(folder) and os.path.realpath(folder) != ours]

@@ -1,6 +1,7 @@
 """Which image channel holds which modality. Plain data, no torch."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 ALIASES: Mapping[str, tuple[str, ...]] = {
     "t1": ("t1", "t1n", "t1w"),
@@ -31,12 +32,31 @@ def default_channels(modalities: Sequence[str], image_channels: int) -> tuple[in
     return _look_up(modalities, DEFAULT_ORDER[image_channels], DEFAULT_ORDER[image_channels])
 
 
-def resolve_channels(modalities: Sequence[str], channel_names: Mapping[str, str]) -> tuple[int, ...]:
+def channel_names(dataset_json: Mapping[str, Any], source: str = "dataset.json") -> dict[str, str]:
+    """Names of a dataset's channels: index as text -> name; under nnU-Net's older key ``modality``, if that is there.
+
+    Args:
+        dataset_json: the dataset's description.
+        source: the file that it was read from, for the message.
+
+    Raises:
+        ValueError: there are none.
+    """
+    named = dataset_json.get("modality", dataset_json.get("channel_names"))
+    if not named:
+        raise ValueError(f"{source} names no channels; give it channel_names.")
+    return dict(named)
+
+
+def resolve_channels(
+    modalities: Sequence[str], channel_names: Mapping[str, str], source: str = "dataset.json"
+) -> tuple[int, ...]:
     """Channel of each modality, by the names in a dataset.json.
 
     Args:
         modalities: canonical names (``t1``, ``t1ce``, ``t2``, ``flair``) in the order in which they are wanted.
-        channel_names: ``dataset_json["channel_names"]``: index as text -> name.
+        channel_names: see :func:`channel_names`.
+        source: the file that they were read from, for the message.
 
     Raises:
         ValueError: unknown name, a modality twice, a missing modality, or a number of channels other than 4 or 2.
@@ -45,20 +65,22 @@ def resolve_channels(modalities: Sequence[str], channel_names: Mapping[str, str]
     found = [modality_of(name) for name in names]
     known = [m for m in found if m is not None]
     if len(known) < len(names) or len(set(known)) < len(known) or len(names) not in DEFAULT_ORDER:
-        raise ValueError(_complaint(modalities, names))
-    return _look_up(modalities, known, names)
+        raise ValueError(_complaint(modalities, names, source))
+    return _look_up(modalities, known, names, source)
 
 
-def _look_up(modalities: Sequence[str], known: Sequence[str], names: Sequence[str]) -> tuple[int, ...]:
+def _look_up(
+    modalities: Sequence[str], known: Sequence[str], names: Sequence[str], source: str = "dataset.json"
+) -> tuple[int, ...]:
     if not set(modalities) <= set(known):
-        raise ValueError(_complaint(modalities, names))
+        raise ValueError(_complaint(modalities, names, source))
     return tuple(known.index(m) for m in modalities)
 
 
-def _complaint(modalities: Sequence[str], names: Sequence[str]) -> str:
+def _complaint(modalities: Sequence[str], names: Sequence[str], source: str) -> str:
     legal = "; ".join(f"{m}: {', '.join(aliases)}" for m, aliases in ALIASES.items())
     return (
         f"This network reads the modalities {', '.join(modalities)} from a dataset with two or four channels, each "
         f"modality once, but the dataset's channels are {', '.join(map(repr, names))}; give channel_names in "
-        f"dataset.json known names ({legal}) or choose a network whose modalities are there."
+        f"{source} known names ({legal}) or choose a network whose modalities are there."
     )

@@ -5,17 +5,17 @@ take two thirds of the time, depthwise ones a fifth. Elsewhere the layout stays:
 torch's group normalisation in training would lose more than the convolutions gain.
 """
 
-import torch
 from torch import Tensor, block_diag, nn
 from torch.nn.functional import conv2d, conv3d, linear, pad
 from torch.nn.modules.conv import _ConvNd
 
-CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by number of the tensor's dimensions
+from nnunet_ext.networks.by_device import CHANNELS_LAST, predicting_on_cpu
+
 CONVOLVE = {4: conv2d, 5: conv3d}
 
 
-class _ByDevice(_ConvNd):
-    """(B, C, ...) -> (B, C', ...); parameters, state-dict keys and values are torch's."""
+class _Convolution(_ConvNd):
+    """(B, C, ...) -> (B, C', ...)."""
 
     def forward(self, input: Tensor) -> Tensor:
         """The convolution with the module's own kernel."""
@@ -23,18 +23,26 @@ class _ByDevice(_ConvNd):
 
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The same convolution with another kernel (C', C, ...), for another number C of channels if it likes."""
-        if x.device.type != "cpu" or torch.is_grad_enabled():
+        if not predicting_on_cpu(x, len(self.kernel_size)):
             return self._conv_forward(x, weight, bias)
-        if {*self.kernel_size} == {1}:
+        if {*self.kernel_size} == {1} and not self._pads():
             # each voxel by itself: a matrix product over the channels, which oneDNN does not make of it; zeros
             # between the groups cost less than its grouped form
             matrix = block_diag(*weight.flatten(1).chunk(self.groups))
             x = x[:, :, *(slice(None, None, s) for s in self.stride)].contiguous(memory_format=CHANNELS_LAST[x.ndim])
             return linear(x.movedim(1, -1), matrix, bias).movedim(-1, 1)
-        if x.shape[1] == 1:
+        if x.shape[1] == weight.shape[1] == self.groups == 1 and self._pads_with_zeros():
             return self._of_one_channel(x, weight, bias)
         x = x.contiguous(memory_format=CHANNELS_LAST[x.ndim])
         return self._conv_forward(x, weight, bias)
+
+    def _pads(self) -> bool:
+        """Whether anything is put around the map; "same" puts nothing around that of a kernel of one voxel."""
+        return not isinstance(self.padding, str) and any(self.padding)
+
+    def _pads_with_zeros(self) -> bool:
+        """Whether the margins are zeros, and as wide on both sides as ``padding`` says."""
+        return self.padding_mode == "zeros" and not isinstance(self.padding, str)
 
     def _of_one_channel(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """What the kernel sees along its longest axis becomes channels, for oneDNN is slow with a single one.
@@ -55,15 +63,9 @@ class _ByDevice(_ConvNd):
         return CONVOLVE[x.ndim](channels, weight.transpose(1, 2 + axis), bias, *options)
 
 
-class Conv2d(_ByDevice, nn.Conv2d):
+class Conv2d(_Convolution, nn.Conv2d):
     """For maps (B, C, Y, X)."""
 
 
-class Conv3d(_ByDevice, nn.Conv3d):
+class Conv3d(_Convolution, nn.Conv3d):
     """For maps (B, C, Z, Y, X)."""
-
-
-def by_device(conv_op: type[nn.Module]) -> type[nn.Module]:
-    """Our form of torch's convolution; every other class as it is."""
-    ours: dict[type[nn.Module], type[nn.Module]] = {nn.Conv2d: Conv2d, nn.Conv3d: Conv3d}
-    return ours.get(conv_op, conv_op)

@@ -42,7 +42,7 @@ def trainer_name(spec: NetworkSpec, size: str) -> str:
 
 
 def markdown() -> str:
-    """The README's table: one row a network, with parameters and GMACs of its default size."""
+    """The table of docs/zoo.md: one row a network, with parameters and GMACs of its default size."""
     lines = [
         "| trainer | what it is | parameters (M) | GMACs | paper |",
         "|---|---|---:|---:|---|",

@@ -15,12 +15,15 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
+from nnunet_ext.networks.chain import in_turn
 from nnunet_ext.networks.channels import default_channels
 from nnunet_ext.networks.conv import Conv2d, Conv3d
 from nnunet_ext.networks.layers import ConvNormAct
 from nnunet_ext.networks.spec import Branch, Stage
 from nnunet_ext.networks.topology import Topology
+from nnunet_ext.networks.weights import RATES
 
 FUSION_STAGE = 5  # counted from 1
 
@@ -37,7 +40,13 @@ class StagePlan:
     stride: tuple[int, ...]
     topology: Topology
 
+    def dilation(self, rate: int) -> tuple[int, ...]:
+        """A wanted rate as far as the stage's map allows it; see :meth:`Topology.dilation`."""
+        return self.topology.dilation(self.index, rate)
 
+
+# (in_channels, out_channels, plan) -> stage. A stage made of a paper's light blocks names their classes in its class
+# attribute paper_blocks and holds at least two of them; benchmarks/shares.py accounts for it
 StageFactory = Callable[[int, int, StagePlan], nn.Module]
 
 
@@ -48,8 +57,9 @@ def stage_factory(stage: Stage) -> StageFactory:
 
 
 def stages_for(named: Sequence[Stage], n_stages: int) -> list[Stage]:
-    """One stage per resolution: the last named one repeats; of too many, the last ones count."""
-    return [*named, *[named[-1]] * (n_stages - len(named))][-n_stages:]
+    """One stage per resolution: the last named one repeats; of too many, the first and the last ones count."""
+    first, *further = [*named, *[named[-1]] * (n_stages - len(named))]
+    return [first, *further[len(further) - (n_stages - 1) :]]
 
 
 class Fusion(ConvNormAct):
@@ -67,7 +77,7 @@ class Fusion(ConvNormAct):
         total = self.conv.convolve(maps[0], kernels[0], self.conv.bias)
         for further, kernel in zip(maps[1:], kernels[1:], strict=True):
             total += self.conv.convolve(further, kernel, None)
-        return self.act(self.norm(total))
+        return in_turn(total, self.conv, self.norm, self.act)
 
 
 class BranchEncoder(nn.Module):
@@ -83,6 +93,7 @@ class BranchEncoder(nn.Module):
         branches: empty for a single encoder, which reads all input channels.
         trunk: stages of the trunk, named like a branch's from stage 1 on.
         fusion_stage: first common stage, counted from 1; the last one where the plan has fewer.
+        first_skip: the first stage, counted from 1, whose map the decoder reads; before it nothing is fused.
         image_channels: how many of the input channels are image; all of them if None.
 
     Raises:
@@ -101,6 +112,7 @@ class BranchEncoder(nn.Module):
         branches: Sequence[Branch] = (),
         trunk: Sequence[Stage],
         fusion_stage: int = FUSION_STAGE,
+        first_skip: int = 1,
         image_channels: int | None = None,
     ) -> None:
         super().__init__()
@@ -114,12 +126,20 @@ class BranchEncoder(nn.Module):
         self.branches = nn.ModuleList(
             make(b.stages, range(n_split), len(b.modalities) + further, multiple=len(b.modalities)) for b in branches
         )
-        self.fusions = nn.ModuleList(Fusion(topology, w * len(modalities), w) for w in self.output_channels[:n_split])
+        self.n_skipped = first_skip - 1
+        self.fusions = nn.ModuleList(
+            Fusion(topology, w * len(modalities), w) if k >= self.n_skipped else nn.Identity()
+            for k, w in enumerate(self.output_channels[:n_split])
+        )
         trunk_input = self.output_channels[n_split - 1] if branches else input_channels
         self.trunk = make(trunk, range(n_split, topology.n_stages), trunk_input)
         if branches:
             channels = default_channels(modalities, self.image_channels)
             self.register_buffer("modality_channels", torch.tensor(channels, dtype=torch.long))
+        rates = [m.dilation for m in self.modules() if isinstance(m, _ConvNd)]
+        if any(max(of) > 1 for of in rates):
+            # weights have the same shapes at all rates, so the checkpoint tells for which they were trained
+            self.register_buffer(RATES, torch.tensor(rates, dtype=torch.long))
 
     def _describe(self, topology: Topology, width: int) -> None:
         """Sets what dynamic-network-architectures' decoder reads from an encoder."""
@@ -146,13 +166,14 @@ class BranchEncoder(nn.Module):
             maps = [cast(nn.ModuleList, branch)[k](m) for branch, m in zip(self.branches, maps, strict=True)]
             yield maps
 
-    def fuse(self, stage: int, maps: list[Tensor]) -> Tensor:
-        """The skip of a stage, counted from 0, from the maps of all branches."""
-        return self.fusions[stage](maps)
+    def fusion_inputs(self, x: Tensor) -> Iterator[list[Tensor]]:
+        """What the fusion of each stage reads: the maps of all branches."""
+        return self.branch_maps(x)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """(B, C, Z, Y, X) -> one map per stage, high to low resolution."""
-        skips = [self.fuse(stage, maps) for stage, maps in enumerate(self.branch_maps(x))]
+        """(B, C, Z, Y, X) -> one map per stage from ``first_skip`` on, high to low resolution."""
+        fusions = zip(self.fusions, self.fusion_inputs(x), strict=True)
+        skips = [fusion(maps) for stage, (fusion, maps) in enumerate(fusions) if stage >= self.n_skipped]
         x = skips[-1] if skips else x
         for stage in self.trunk:
             x = stage(x)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from nnunet_ext.networks.norm import overwrite_input
+from nnunet_ext.networks.chain import Chain
 from nnunet_ext.networks.topology import Topology
 
 
@@ -20,7 +20,7 @@ def convolution(
     kernel_size: Sequence[int] | int = 1,
     *,
     stride: Sequence[int] | int = 1,
-    dilation: int = 1,
+    dilation: Sequence[int] | int = 1,
     groups: int = 1,
     bias: bool = False,
 ) -> nn.Module:
@@ -30,14 +30,13 @@ def convolution(
     """
     kernel = (kernel_size,) * topology.dims if isinstance(kernel_size, int) else tuple(kernel_size)
     step = (stride,) * topology.dims if isinstance(stride, int) else tuple(stride)
+    rates = (dilation,) * topology.dims if isinstance(dilation, int) else tuple(dilation)
     # an axis that the plan does not look across (kernel 1) has nothing to dilate
-    padding = tuple(dilation * (k - 1) // 2 for k in kernel)
-    return topology.conv_op(
-        in_channels, out_channels, kernel, step, padding, dilation=dilation, groups=groups, bias=bias
-    )
+    padding = tuple(rate * (k - 1) // 2 for rate, k in zip(rates, kernel, strict=True))
+    return topology.conv_op(in_channels, out_channels, kernel, step, padding, dilation=rates, groups=groups, bias=bias)
 
 
-class ConvNormAct(nn.Sequential):
+class ConvNormAct(Chain):
     """Convolution, normalisation, activation (in this order); ``act=False`` leaves the activation out."""
 
     def __init__(
@@ -48,7 +47,7 @@ class ConvNormAct(nn.Sequential):
         kernel_size: Sequence[int] | int = 1,
         *,
         stride: Sequence[int] | int = 1,
-        dilation: int = 1,
+        dilation: Sequence[int] | int = 1,
         groups: int = 1,
         act: bool = True,
     ) -> None:
@@ -64,6 +63,27 @@ class ConvNormAct(nn.Sequential):
             groups=groups,
             bias=topology.conv_bias,
         )
-        self.norm = overwrite_input(topology.norm(out_channels))
+        self.norm = topology.norm(out_channels)
         if act:
             self.act = topology.act()
+
+
+class LightEntry(nn.Sequential):
+    """How light backbones enter a stage: a depthwise convolution with the stride, then a pointwise one.
+
+    (B, C, Z, Y, X) -> (B, C', Z / stride, ...); each is followed by normalisation and activation (Howard et al. 2017,
+    MobileNets, arXiv:1704.04861). It costs 27 C + C C' products per voxel of its output where a dense 3x3x3 convolution
+    costs 27 C C', and expands no channels at the finer resolution, as strided bottlenecks do.
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Sequence[int],
+        stride: Sequence[int],
+    ) -> None:
+        super().__init__()
+        self.depthwise = ConvNormAct(topology, in_channels, in_channels, kernel_size, stride=stride, groups=in_channels)
+        self.pointwise = ConvNormAct(topology, in_channels, out_channels)

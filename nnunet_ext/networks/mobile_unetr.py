@@ -17,6 +17,7 @@ from nnunet_ext.networks.layers import ConvNormAct
 from nnunet_ext.networks.residual_decoder import ResidualDecoder
 from nnunet_ext.networks.topology import Topology
 from nnunet_ext.networks.transformer import initialize
+from nnunet_ext.networks.weights import Network
 
 # per level, in multiples of the first level's channels; deeper levels are like the last
 WIDTHS = (1, 2, 3, 6, 8, 10)
@@ -97,7 +98,7 @@ class MobileDecoder(ResidualDecoder):
         return nn.Sequential(merge, block) if block else merge
 
 
-class MobileUNETR(nn.Module):
+class MobileUNETR(Network):
     """MobileViT encoder and decoder.
 
     Input (B, C, Z, Y, X), output logits (B, K, Z, Y, X); with deep supervision a list of them from high to low

@@ -1,12 +1,19 @@
 """Channel attention with one weight per modality, from squeeze-and-excitation (Hu et al. 2018, arXiv:1709.01507, CVPR).
 
-Difference: the excitation has one output per modality instead of one per channel, so that the weights can be read as
-contributions of the modalities.
+Differences: the excitation has one output per modality instead of one per channel. What is squeezed are magnitudes in
+the image's own scale: instance normalisation gives every map the mean 0 and the spread 1, so that the paper's means
+would be the same whatever the branch reads. Beside the excitation, which reads all modalities, a modality's weight
+reads that modality's own magnitude. SiLU instead of ReLU, whose few hidden units could all be silent from the start.
+
+A weight says how far a branch's maps are let through, for this input and in this network. It rises with the contrast
+of its modality before any training. That it also ranks modalities by what they tell of the tumour has been shown after
+training on phantoms one of whose modalities alone shows it (``tests/networks/test_modality_attention.py``), not on
+images of patients.
 
 Shape letters: B batch, M modalities (branches), C channels of one branch, Z Y X axes of the volume (Y X in 2D).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import torch
@@ -27,17 +34,23 @@ class ModalityGate(nn.Module):
         super().__init__()
         squeezed = modalities * channels
         hidden = max(squeezed // REDUCTION, modalities)
-        self.excitation = nn.Sequential(
-            nn.Linear(squeezed, hidden), nn.ReLU(), nn.Linear(hidden, modalities), nn.Sigmoid()
-        )
+        self.excitation = nn.Sequential(nn.Linear(squeezed, hidden), nn.SiLU(), nn.Linear(hidden, modalities))
+        nn.init.zeros_(cast(nn.Linear, self.excitation[-1]).bias)  # no modality is preferred before it is seen
+        self.own = nn.Parameter(torch.ones(modalities))
 
-    def weights(self, maps: Sequence[Tensor]) -> Tensor:
-        """(B, M)."""
-        return self.excitation(torch.cat([m.flatten(2).mean(2) for m in maps], 1))
+    def squeeze(self, maps: Sequence[Tensor], spread: Tensor) -> Tensor:
+        """(B, M, C): log(1 + magnitude of a map), in units of the images' intensities."""
+        magnitudes = torch.stack([m.flatten(2).abs().mean(2) for m in maps], 1)
+        return torch.log1p(magnitudes * spread[..., None])
 
-    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+    def weights(self, maps: Sequence[Tensor], spread: Tensor) -> Tensor:
+        """(B, M); ``spread`` (B, M) is the standard deviation of each modality's intensities."""
+        squeezed = self.squeeze(maps, spread)
+        return torch.sigmoid(self.excitation(squeezed.flatten(1)) + self.own * squeezed.mean(2))
+
+    def forward(self, maps: Sequence[Tensor], spread: Tensor) -> list[Tensor]:
         """The weighed maps."""
-        weights = self.weights(maps)
+        weights = self.weights(maps, spread).to(maps[0].dtype)  # autocast computes logarithms in float32
         return [m * w.view(-1, *(1,) * (m.ndim - 1)) for m, w in zip(maps, weights.unbind(1), strict=True)]
 
 
@@ -52,13 +65,20 @@ class ModalityAttentionEncoder(BranchEncoder):
         fused = self.output_channels[: len(self.fusions)]
         self.gates = nn.ModuleList(ModalityGate(len(branches), channels) for channels in fused)
 
-    def gate(self, stage: int) -> ModalityGate:
-        """The gate ahead of the fusion of a stage, counted from 0."""
-        return cast(ModalityGate, self.gates[stage])
+    def spread(self, x: Tensor) -> Tensor:
+        """(B, M): standard deviation of the intensities of each branch's modality in (B, C, Z, Y, X)."""
+        return x.index_select(1, self.modality_channels).flatten(2).std(2, correction=0)
 
-    def fuse(self, stage: int, maps: list[Tensor]) -> Tensor:
-        """The skip of a stage, counted from 0, from the weighed maps of all branches."""
-        return super().fuse(stage, self.gate(stage)(maps))
+    def fusion_inputs(self, x: Tensor) -> Iterator[list[Tensor]]:
+        """The weighed maps of all branches."""
+        spread = self.spread(x)
+        for gate, maps in zip(self.gates, self.branch_maps(x), strict=True):
+            yield gate(maps, spread)
+
+    def weights(self, x: Tensor) -> Tensor:
+        """(stages, B, M)."""
+        spread, maps = self.spread(x), self.branch_maps(x)
+        return torch.stack([cast(ModalityGate, g).weights(m, spread) for g, m in zip(self.gates, maps, strict=True)])
 
 
 class ModalityAttentionUNet(BranchUNet):
@@ -68,10 +88,9 @@ class ModalityAttentionUNet(BranchUNet):
     encoder_class = ModalityAttentionEncoder
 
     def modality_weights(self, x: Tensor) -> Tensor:
-        """How much each modality counts for the input (B, C, Z, Y, X), between 0 and 1, meant over the fused stages.
+        """How far each modality is let through for the input (B, C, Z, Y, X), between 0 and 1, meant over the stages.
 
         Returns:
             (B, M), in the order of ``encoder.branch_modalities``. Nothing is kept from or for a forward pass.
         """
-        weights = [self.encoder.gate(stage).weights(maps) for stage, maps in enumerate(self.encoder.branch_maps(x))]
-        return torch.stack(weights).mean(0)
+        return self.encoder.weights(x).mean(0)

@@ -13,37 +13,42 @@ from torch import Tensor, nn
 from torch.nn.functional import group_norm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from nnunet_ext.networks.conv import CHANNELS_LAST
+from nnunet_ext.networks.by_device import CHANNELS_LAST, on_cpu, predicting_on_cpu
 
 CHUNK = 2**17  # values that stay in a core's cache between the passes over them
 
 
-class _ByDevice(_InstanceNorm):
-    """(B, C, ...) -> (B, C, ...); parameters, state-dict keys and errors are torch's.
+class InstanceNorm(_InstanceNorm):
+    """(B, C, ...) -> (B, C, ...)."""
 
-    With ``overwrites_input`` the result takes the input's place where no gradient is wanted: fresh memory costs as
-    much time as the normalisation. Only for an input that nothing else reads, such as a convolution's output.
-    """
+    def forward(self, input: Tensor, *, overwrite: bool = False) -> Tensor:
+        """Zero mean and unit variance of every channel of every sample, then scale and shift.
 
-    overwrites_input = False
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Zero mean and unit variance of every channel of every sample, then scale and shift."""
-        # torch's own form also refuses a single voxel and keeps running statistics
-        if input.device.type == "cpu" and not self.track_running_stats and input.shape[2:].numel() > 1:
+        With ``overwrite`` the result may take the input's place where no gradient is wanted: fresh memory costs as
+        much time as the normalisation. Only for an input that nothing else reads; :func:`.chain.in_turn` knows.
+        """
+        if self._fits(input):
             if input.is_contiguous():
                 return group_norm(input, self.num_features, self.weight, self.bias, self.eps)
             if self._in_chunks(input):
-                return self._channels_last(input)
+                return self._channels_last(input, input if overwrite else torch.empty_like(input))
         return super().forward(input)
 
+    def _fits(self, x: Tensor) -> bool:
+        """Torch's own form also keeps running statistics, and refuses a single voxel and other channels."""
+        return (
+            on_cpu(x, self._get_no_batch_dim() - 1)
+            and not self.track_running_stats
+            and x.shape[1] == self.num_features
+            and x.shape[2:].numel() > 1
+        )
+
     def _in_chunks(self, x: Tensor) -> bool:
-        plain = x.dtype in (torch.float32, torch.float64) and not torch.is_grad_enabled()
+        plain = x.dtype in (torch.float32, torch.float64) and predicting_on_cpu(x, x.ndim - 2)
         return plain and x.is_contiguous(memory_format=CHANNELS_LAST[x.ndim])
 
-    def _channels_last(self, x: Tensor) -> Tensor:
-        """The same in chunks of rows (voxels, C), without graph."""
-        y = x if self.overwrites_input else torch.empty_like(x)
+    def _channels_last(self, x: Tensor, y: Tensor) -> Tensor:
+        """The same in chunks of rows (voxels, C), without graph, written into ``y``."""
         for sample, result in zip(x.movedim(1, -1), y.movedim(1, -1), strict=True):
             rows = sample.flatten(0, -2).split(max(CHUNK // self.num_features, 1))
             mean, variance = _moments(rows)
@@ -67,25 +72,9 @@ def _moments(chunks: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     return mean, (within.sum(0) + lengths @ (means - mean).square()) / lengths.sum()
 
 
-class InstanceNorm2d(_ByDevice, nn.InstanceNorm2d):
+class InstanceNorm2d(InstanceNorm, nn.InstanceNorm2d):
     """For maps (B, C, Y, X)."""
 
 
-class InstanceNorm3d(_ByDevice, nn.InstanceNorm3d):
+class InstanceNorm3d(InstanceNorm, nn.InstanceNorm3d):
     """For maps (B, C, Z, Y, X)."""
-
-
-def overwrite_input(norm: nn.Module) -> nn.Module:
-    """Lets one of our normalisations overwrite its input in prediction; others stay as they are."""
-    if isinstance(norm, _ByDevice):
-        norm.overwrites_input = True
-    return norm
-
-
-def by_device(norm_op: type[nn.Module]) -> type[nn.Module]:
-    """Our form of torch's instance normalisation; every other class as it is."""
-    ours: dict[type[nn.Module], type[nn.Module]] = {
-        nn.InstanceNorm2d: InstanceNorm2d,
-        nn.InstanceNorm3d: InstanceNorm3d,
-    }
-    return ours.get(norm_op, norm_op)

@@ -67,6 +67,8 @@ def build(
 ) -> "nn.Module":
     """Builds a network from the plan's architecture (``arch_kwargs`` of a plans file); weights are not initialised.
 
+    It refuses weights of another network, size or version; see :mod:`.weights`.
+
     Args:
         spec: the declaration.
         input_channels: all channels of the input, in nnU-Net's order: image, coordinates, previous stage.
@@ -96,7 +98,7 @@ def build(
     options = {**spec.options, **spec.size_options.get(size, {})}
     if spec.branches:
         options["branches"] = spec.branches
-    return getattr(import_module(module), attribute)(
+    network = getattr(import_module(module), attribute)(
         input_channels,
         num_classes,
         topology,
@@ -105,6 +107,8 @@ def build(
         deep_supervision=deep_supervision,
         **options,
     )
+    network.title = f"{spec.trainer} in size {size}"
+    return network
 
 
 def build_from_arch_kwargs(

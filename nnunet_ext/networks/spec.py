@@ -58,6 +58,7 @@ class NetworkSpec:
         usual_size: the input size (z, y, x) it is meant for where that is not nnU-Net's patch; cost tables show it.
         detector: whether it is trained to find the whole tumour only: its dataset is {background, whole tumor}.
         recipe: fields of the training recipe in which the family differs from nnU-Net's.
+        recipe_source: where their values were published, as (text, link) pairs.
         compile: whether torch.compile is proven to work for it.
         paper: the sources as (text, link) pairs.
         differs: deliberate differences from the papers.
@@ -77,6 +78,7 @@ class NetworkSpec:
     usual_size: tuple[int, ...] | None = None
     detector: bool = False
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    recipe_source: tuple[tuple[str, str], ...] = ()
     compile: bool = False
     paper: tuple[tuple[str, str], ...] = ()
     differs: str = ""

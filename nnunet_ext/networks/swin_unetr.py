@@ -15,6 +15,7 @@ from torch.nn.functional import layer_norm
 from nnunet_ext.networks.residual_decoder import ResidualBlock, ResidualDecoder
 from nnunet_ext.networks.topology import Topology
 from nnunet_ext.networks.transformer import TransformerBlock, initialize
+from nnunet_ext.networks.weights import Network
 from nnunet_ext.networks.window_attention import ShiftedWindowAttention
 
 LEVELS = 6
@@ -86,7 +87,7 @@ class SwinTransformer(nn.Module):
         return [skip(m) for skip, m in zip(self.skips, [x, *normalised], strict=True)]
 
 
-class SwinUNETR(nn.Module):
+class SwinUNETR(Network):
     """Shifted-window transformer and residual decoder.
 
     Input (B, C, Z, Y, X), output logits (B, K, Z, Y, X); with deep supervision a list of them from high to low

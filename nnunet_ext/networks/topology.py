@@ -11,13 +11,23 @@ from typing import Any
 
 from torch import nn
 
-from nnunet_ext.networks import conv, norm
+from nnunet_ext.networks.conv import Conv2d, Conv3d
+from nnunet_ext.networks.norm import InstanceNorm2d, InstanceNorm3d
 
 # what the plan's architecture holds for nnU-Net's own networks; widths and depths come from our tables instead
 PLAN_KEYS_NOT_USED = frozenset(
     {"features_per_stage", "n_conv_per_stage", "n_blocks_per_stage", "n_conv_per_stage_decoder", "nonlin_first"}
 )
 CLASS_KEYS = ("conv_op", "norm_op", "dropout_op", "nonlin")
+# voxels along an axis of the lowest map where the patch is not known: nnU-Net's planner leaves at least so many
+SMALLEST_MAP = 4
+# torch's operators with the forms that are fastest on a CPU; every other class is taken as it is
+OURS: Mapping[type[nn.Module], type[nn.Module]] = {
+    nn.Conv2d: Conv2d,
+    nn.Conv3d: Conv3d,
+    nn.InstanceNorm2d: InstanceNorm2d,
+    nn.InstanceNorm3d: InstanceNorm3d,
+}
 WIDTH_CAP = 10  # the deepest stages have at most ten times the first stage's channels, as in nnU-Net (320 = 10 * 32)
 
 
@@ -63,8 +73,7 @@ class Topology:
         for key in CLASS_KEYS:
             if isinstance(values.get(key), str):
                 values[key] = locate(values[key])
-        values["conv_op"] = conv.by_device(values["conv_op"])
-        values["norm_op"] = norm.by_device(values["norm_op"])
+        values["conv_op"], values["norm_op"] = (OURS.get(values[key], values[key]) for key in ("conv_op", "norm_op"))
         n_dims = 3 if issubclass(values["conv_op"], nn.Conv3d) else 2
         n_stages = plan.get("n_stages", len(values["strides"]))
         for key in ("strides", "kernel_sizes"):
@@ -89,6 +98,19 @@ class Topology:
     def reduction(self, stage: int) -> tuple[int, ...]:
         """By how much the axes are smaller at ``stage`` (counted from 0) than at the input."""
         return tuple(prod(s[axis] for s in self.strides[: stage + 1]) for axis in range(self.dims))
+
+    def map_size(self, stage: int) -> tuple[int, ...]:
+        """Voxels of the map that leaves ``stage`` (counted from 0); without a patch the lowest has ``SMALLEST_MAP``."""
+        lowest = self.reduction(self.n_stages - 1)
+        patch = self.patch_size or tuple(SMALLEST_MAP * r for r in lowest)
+        return tuple(p // r for p, r in zip(patch, self.reduction(stage), strict=True))
+
+    def dilation(self, stage: int, rate: int) -> tuple[int, ...]:
+        """A rate per axis: the wanted one, or half the map of ``stage`` where that is less, but at least 1.
+
+        With more than half the map, the outer taps of a kernel of three see more zeros around the map than map.
+        """
+        return tuple(max(1, min(rate, size // 2)) for size in self.map_size(stage))
 
     def widths(self, first: int) -> list[int]:
         """Channels per stage: doubling from ``first``, capped at ten times ``first``."""

@@ -7,44 +7,62 @@ from dynamic_network_architectures.building_blocks.simple_conv_blocks import Con
 from dynamic_network_architectures.building_blocks.unet_decoder import UNetDecoder
 from dynamic_network_architectures.initialization.weight_init import InitWeights_He
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
+from nnunet_ext.networks.chain import Chain
 from nnunet_ext.networks.encoder import BranchEncoder
 from nnunet_ext.networks.layers import ConvNormAct
-from nnunet_ext.networks.norm import overwrite_input
+from nnunet_ext.networks.residual_decoder import LINEAR
 from nnunet_ext.networks.topology import Topology
+from nnunet_ext.networks.weights import Network
+
+# convolutions per decoder stage: nnU-Net's number after a single encoder, one after branches whatever they are made of,
+# so that networks with branches differ in their encoders alone
+DEPTH_SINGLE, DEPTH_BRANCHES = 2, 1
 
 
 class Decoder(UNetDecoder):
     """UNetDecoder that does not register the encoder a second time, so that each weight has one state-dict name."""
+
+    first_stage = 1  # of those that it decodes, counted from 1
 
     def __init__(self, encoder: nn.Module, num_classes: int, depth: int, deep_supervision: bool) -> None:
         super().__init__(encoder, num_classes, depth, deep_supervision)
         del self.encoder
         for block in self.modules():
             if isinstance(block, ConvDropoutNormReLU):
-                overwrite_input(block.norm)
+                block.all_modules = Chain(*block.all_modules)
 
 
-class NarrowDecoder(Decoder):
-    """A decoder held at the width of the first stage: every skip beyond the first is brought to it beforehand.
+class EfficientDecoder(Decoder):
+    """EffiDec3D (Rahman et al. 2025, CVPR): few channels, and nothing decoded at full resolution.
 
-    The decoder's convolutions are most of a light network's cost (Rahman et al. 2025, EffiDec3D, CVPR).
+    The decoder's convolutions are most of a light network's cost, so every map from stage 2 on is brought to the width
+    of stage 1 beforehand, the last decoder stage is that of stage 2, and its logits are interpolated to the input.
+    With deep supervision they are given twice, at both sizes.
     """
+
+    first_stage = 2  # counted from 1
 
     def __init__(self, encoder: BranchEncoder, num_classes: int, depth: int, deep_supervision: bool) -> None:
         width, *deeper = encoder.output_channels
         narrow = copy(encoder)
-        narrow.output_channels = [width] * len(encoder.output_channels)
+        narrow.output_channels = [width] * len(deeper)
+        narrow.strides, narrow.kernel_sizes = encoder.strides[1:], encoder.kernel_sizes[1:]
         super().__init__(narrow, num_classes, depth, deep_supervision)
         self.reductions = nn.ModuleList(ConvNormAct(encoder.topology, channels, width) for channels in deeper)
+        self.scale = [float(s) for s in encoder.strides[1]]
+        self.mode = LINEAR[encoder.topology.dims]
 
     def forward(self, skips: list[Tensor]) -> Tensor | list[Tensor]:
-        """Logits from one map per stage, high to low resolution."""
-        first, *deeper = skips
-        return super().forward([first, *(r(x) for r, x in zip(self.reductions, deeper, strict=True))])
+        """Logits from one map per stage from stage 2 on, high to low resolution."""
+        found = super().forward([r(x) for r, x in zip(self.reductions, skips, strict=True)])
+        largest = found[0] if isinstance(found, list) else found
+        full = interpolate(largest, scale_factor=self.scale, mode=self.mode)
+        return [full, *found] if isinstance(found, list) else full
 
 
-class BranchUNet(nn.Module):
+class BranchUNet(Network):
     """Branches, fusion, trunk and a U-Net decoder.
 
     Input (B, C, Z, Y, X), output logits (B, K, Z, Y, X); with deep supervision a list of them from high to low
@@ -55,8 +73,7 @@ class BranchUNet(nn.Module):
         input_channels, num_classes: C and K.
         topology: the plan.
         width: channels of the first stage of one branch.
-        decoder_depth: convolutions per decoder stage.
-        narrow_decoder: whether the whole decoder has the width of the first stage; see :class:`NarrowDecoder`.
+        efficient_decoder: whether the decoder is narrow and ends at stage 2; see :class:`EfficientDecoder`.
         deep_supervision: whether forward gives the list; may be changed at ``decoder.deep_supervision``.
         encoder_options: branches, trunk, fusion_stage, image_channels; see :class:`BranchEncoder`.
     """
@@ -71,15 +88,16 @@ class BranchUNet(nn.Module):
         topology: Topology,
         *,
         width: int,
-        decoder_depth: int = 2,
-        narrow_decoder: bool = False,
+        efficient_decoder: bool = False,
         deep_supervision: bool = False,
         **encoder_options: Any,
     ) -> None:
         super().__init__()
-        self.encoder = self.encoder_class(input_channels, topology, width, **encoder_options)
-        decoder_class = NarrowDecoder if narrow_decoder else Decoder
-        self.decoder = decoder_class(self.encoder, num_classes, decoder_depth, deep_supervision)
+        decoder_class = EfficientDecoder if efficient_decoder else Decoder
+        first = decoder_class.first_stage
+        self.encoder = self.encoder_class(input_channels, topology, width, first_skip=first, **encoder_options)
+        depth = DEPTH_BRANCHES if len(self.encoder.branches) else DEPTH_SINGLE
+        self.decoder = decoder_class(self.encoder, num_classes, depth, deep_supervision)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Logits for the input (B, C, Z, Y, X)."""

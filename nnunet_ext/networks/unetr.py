@@ -12,6 +12,7 @@ from torch.nn.functional import interpolate
 from nnunet_ext.networks.residual_decoder import LINEAR, ResidualBlock, ResidualDecoder, upsampling
 from nnunet_ext.networks.topology import Topology
 from nnunet_ext.networks.transformer import SelfAttention, TransformerBlock, initialize, position_parameter
+from nnunet_ext.networks.weights import Network
 
 LEVELS = 5
 DEPTH = 12
@@ -66,7 +67,7 @@ class VisionTransformer(nn.Module):
         return [*(skip(m) for skip, m in zip(self.skips, [x, *inner], strict=True)), deepest]
 
 
-class UNETR(nn.Module):
+class UNETR(Network):
     """Vision transformer and residual decoder.
 
     Input (B, C, Z, Y, X), output logits (B, K, Z, Y, X); with deep supervision a list of them from high to low

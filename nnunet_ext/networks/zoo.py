@@ -1,8 +1,9 @@
-"""The zoo: one declaration per family. Trainers, tests, benchmarks, ``nnunet_ext list`` and the README follow from it.
+"""The zoo: one declaration per family. Trainers, tests, benchmarks, ``nnunet_ext list`` and docs/zoo.md follow from it.
 
 Plain data: importing this file imports no torch. CONTRIBUTING.md shows how a backbone is added.
 """
 
+from nnunet_ext.networks import recipes
 from nnunet_ext.networks.spec import MODALITIES, SINGLE_WIDTHS, Branch, NetworkSpec, Stage, doubling
 
 UNET = ("Cicek 2016, 3D U-Net", "https://arxiv.org/abs/1606.06650")
@@ -45,15 +46,6 @@ MOBILEVIT_V3 = tuple(
     for depth, patch in ((2, 4), (4, 2), (3, 2))
 )
 
-# the optimiser of its authors at ten times their rate, without a warm-up: 50 epochs of one are 12 500 steps here
-SWIN_UNETR_RECIPE = {"optimiser": "AdamW", "initial_lr": 1e-3, "weight_decay": 1e-5, "schedule": "cosine"}
-# the optimiser of MobileUNETR's authors; others have it because with nnU-Net's SGD they, or some with which they are
-# compared, kept the necrosis out of the tumour core for 300 steps (docs/networks.md)
-ADAMW_RECIPE = {"optimiser": "AdamW", "initial_lr": 3e-3, "weight_decay": 1e-2, "schedule": "cosine"}
-# nnU-Net's SGD at three times its rate: with the authors' AdamW (0.001) no enhancing tumour was learned in 300 steps
-CONVNEXT_RECIPE = {"initial_lr": 3e-2}
-# twice nnU-Net's rate, for with its own the necrosis stayed out of the core as well
-GHOST_RECIPE = {"initial_lr": 2e-2}
 # whole brain in, whole tumour out; where a tumour lies matters more here than how it looks
 ROI_WIDTHS = doubling(8, ("Tiny", "Small"))
 ROI_SIZE = (64, 64, 64)
@@ -65,8 +57,8 @@ def dual(*stages: Stage) -> tuple[Branch, ...]:
 
 
 def flair_branch(*stages: Stage) -> tuple[Branch, ...]:
-    """T1ce in a branch of strided convolutions, FLAIR in one of these stages; one convolution at full resolution."""
-    return Branch(("t1ce",), (STEM, STRIDE)), Branch(("flair",), stages)
+    """T1ce in a branch of strided convolutions, FLAIR in one of these stages; each after one convolution."""
+    return Branch(("t1ce",), (STEM, STRIDE)), Branch(("flair",), (STEM, *stages))
 
 
 QUAD = tuple(Branch((modality,), (STRIDE,)) for modality in MODALITIES)
@@ -97,6 +89,8 @@ ZOO: tuple[NetworkSpec, ...] = (
         network="unetr.UNETR",
         widths=doubling(4),
         size_options={"XS": {"hidden": 192}, "S": {"hidden": 384}, "M": {"hidden": 768}, "L": {"hidden": 1536}},
+        recipe=recipes.UNETR,
+        recipe_source=recipes.UNETR_SOURCE,
         paper=(VIT_UNETR,),
         differs="strides, kernels and normalisation from nnU-Net's plan; any input size; deep supervision; M is theirs",
     ),
@@ -107,7 +101,8 @@ ZOO: tuple[NetworkSpec, ...] = (
         network="swin_unetr.SwinUNETR",
         widths=doubling(12),
         divisor=12,
-        recipe=SWIN_UNETR_RECIPE,
+        recipe=recipes.SWIN_UNETR,
+        recipe_source=recipes.SWIN_UNETR_SOURCE,
         paper=(SWIN_UNETR,),
         differs="strides, kernels and normalisation from nnU-Net's plan; any input size; deep supervision; M is theirs",
     ),
@@ -117,7 +112,8 @@ ZOO: tuple[NetworkSpec, ...] = (
         description="MobileViT encoder and decoder, 2D, for the `2d` configuration",
         network="mobile_unetr.MobileUNETR",
         dimensions=(2,),
-        recipe=ADAMW_RECIPE,
+        recipe=recipes.HYBRID,
+        recipe_source=recipes.HYBRID_SOURCE,
         paper=(MOBILE_UNETR, MOBILEVIT_PAPER),
         differs="decodes to full resolution, levels from the plan, no bottleneck below them; widths double per size",
     ),
@@ -127,7 +123,8 @@ ZOO: tuple[NetworkSpec, ...] = (
         description="MobileViT encoder and decoder, 3D",
         network="mobile_unetr.MobileUNETR",
         dimensions=(3,),
-        recipe=ADAMW_RECIPE,
+        recipe=recipes.HYBRID,
+        recipe_source=recipes.HYBRID_SOURCE,
         paper=(MOBILE_UNETR, MOBILEVIT_PAPER),
         differs="as MobileUNETR, in 3D",
     ),
@@ -138,7 +135,7 @@ ZOO: tuple[NetworkSpec, ...] = (
         options={"trunk": (POOL,)},
         branches=dual(POOL),
         paper=(UNET,),
-        differs="two encoders, fused from stage 5 on",
+        differs="two encoders, fused from stage 5 on; one convolution a decoder stage",
     ),
     NetworkSpec(
         name="dualbranch_02_unet",
@@ -147,7 +144,7 @@ ZOO: tuple[NetworkSpec, ...] = (
         options={"trunk": (STRIDE,)},
         branches=dual(STRIDE),
         paper=(UNET, NNUNET),
-        differs="two encoders, fused from stage 5 on",
+        differs="two encoders, fused from stage 5 on; one convolution a decoder stage",
     ),
     NetworkSpec(
         name="dualbranch_03_unet",
@@ -156,142 +153,143 @@ ZOO: tuple[NetworkSpec, ...] = (
         options={"trunk": (STRIDE,)},
         branches=(Branch(("t1ce",), (STRIDE,)), Branch(("flair",), (DILATED2,))),
         paper=(UNET, DILATION),
-        differs="as 02 but for rates 1 and 2 in the FLAIR branch",
+        differs="as 02 but for rates 1 and 2 in the FLAIR branch, lowered to half the map where that is small",
     ),
     NetworkSpec(
         name="dualbranch_04_unet",
         trainer="DualBranchRepLK",
         description="13x13x13 re-parameterised depthwise convolutions in the FLAIR branch, ConvFFN ratio 4",
-        options={"trunk": (STRIDE,), "decoder_depth": 1},
+        options={"trunk": (STRIDE,)},
         branches=flair_branch(REPLK),
-        recipe=ADAMW_RECIPE,
+        recipe=recipes.REPLK,
+        recipe_source=recipes.REPLK_SOURCE,
         paper=(REPLKNET,),
-        differs="one norm after the sum of a bare depthwise pair; T1ce in plain stages, fused from stage 5 on",
+        differs="one norm after the sum of a bare depthwise pair; light stage entries; T1ce plain; decoder as in 02",
     ),
     NetworkSpec(
         name="dualbranch_05_unet",
         trainer="DualBranchRepLKFFN2",
         description="as 04, ConvFFN ratio 2",
-        options={"trunk": (STRIDE,), "decoder_depth": 1},
+        options={"trunk": (STRIDE,)},
         branches=flair_branch(REPLK_FFN2),
-        recipe=ADAMW_RECIPE,
+        recipe=recipes.REPLK,
+        recipe_source=recipes.REPLK_SOURCE,
         paper=(REPLKNET,),
-        differs="one norm after the sum of a bare depthwise pair; T1ce in plain stages, fused from stage 5 on",
+        differs="one norm after the sum of a bare depthwise pair; light stage entries; T1ce plain; decoder as in 02",
     ),
     NetworkSpec(
         name="dualbranch_06_unet",
         trainer="DualBranchRepLKMViT45",
         description="as 04, MobileViT in stages 4 and 5",
-        options={"trunk": (MOBILEVIT,), "decoder_depth": 1},
-        branches=flair_branch(REPLK, REPLK, REPLK, MOBILEVIT, MOBILEVIT),
-        recipe=ADAMW_RECIPE,
+        options={"trunk": (MOBILEVIT,)},
+        branches=flair_branch(REPLK, REPLK, MOBILEVIT, MOBILEVIT),
+        recipe=recipes.REPLK,
+        recipe_source=recipes.REPLK_SOURCE,
         paper=(REPLKNET, MOBILEVIT_PAPER),
-        differs="as 04; MobileViT in the FLAIR branch and, after the fusion, for both; strided convolutions between",
+        differs="as 04; MobileViT in the FLAIR branch and, after the fusion, for both",
     ),
     NetworkSpec(
         name="dualbranch_07_unet",
         trainer="DualBranchRepLKMViT5",
         description="as 04, MobileViT in stage 5 only",
-        options={"trunk": (MOBILEVIT,), "decoder_depth": 1},
+        options={"trunk": (MOBILEVIT,)},
         branches=flair_branch(REPLK),
-        recipe=ADAMW_RECIPE,
+        recipe=recipes.REPLK,
+        recipe_source=recipes.REPLK_SOURCE,
         paper=(REPLKNET, MOBILEVIT_PAPER),
-        differs="as 04; MobileViT after the fusion only; a strided convolution ahead of it",
+        differs="as 04; MobileViT after the fusion only",
     ),
     NetworkSpec(
         name="dualbranch_mobilenetv2_dilated",
         trainer="DualBranchMobileNetV2Dilated",
         description="dilated inverted residuals with shuffled channels, fused at stage 3",
-        options={"trunk": (MOBILENETV2_DILATED,), "decoder_depth": 1, "fusion_stage": 3},
+        options={"trunk": (MOBILENETV2_DILATED,), "fusion_stage": 3},
         branches=dual(STEM, MOBILENETV2_DILATED),
         paper=(MOBILENET_V2, SHUFFLENET_V2),
-        differs="strided stage entries; rates 1 and 2, expansion 2; ShuffleNetV2 units with inverted residuals inside",
+        differs="light stage entries, decoder as in 02; rates 1 and 2, expansion 2, shuffled halves as in ShuffleNetV2",
     ),
     NetworkSpec(
         name="dualbranch_mobilenetv2_dilated_fixed",
         trainer="DualBranchMobileNetV2DilatedFixed",
-        description="as MobileNetV2Dilated, decoder held at one width",
-        options={"trunk": (MOBILENETV2_DILATED,), "decoder_depth": 1, "fusion_stage": 3, "narrow_decoder": True},
+        description="as MobileNetV2Dilated, decoder narrow and without full resolution",
+        options={"trunk": (MOBILENETV2_DILATED,), "fusion_stage": 3, "efficient_decoder": True},
         branches=dual(STEM, MOBILENETV2_DILATED),
-        recipe=ADAMW_RECIPE,
         paper=(MOBILENET_V2, SHUFFLENET_V2, EFFIDEC3D),
-        differs="as MobileNetV2Dilated; every skip is brought to the width of the first stage",
+        differs="as MobileNetV2Dilated; every skip is brought to the first stage's width by a 1x1x1 convolution",
     ),
     NetworkSpec(
         name="dualbranch_13_unet",
         trainer="DualBranchMViT",
         description="T1ce and FLAIR branches of extended MobileViT (v3-style fusion)",
-        options={"trunk": (MOBILEVIT_V3[-1],), "decoder_depth": 1},
-        branches=dual(STEM, STRIDE, *MOBILEVIT_V3),
-        recipe=ADAMW_RECIPE,
+        options={"trunk": (MOBILEVIT_V3[-1],)},
+        branches=dual(STEM, MOBILENETV2, *MOBILEVIT_V3),
+        recipe=recipes.HYBRID,
+        recipe_source=recipes.HYBRID_SOURCE,
         paper=(MOBILEVIT_PAPER, MOBILEVIT3_PAPER),
-        differs="two encoders, fused from stage 5 on; attention from stage 3 on; strided convolutions between",
+        differs="two encoders, fused from stage 5 on; attention from stage 3 on; expansion 2; decoder as in 02",
     ),
     NetworkSpec(
         name="dualbranch_14_mobilenetv2_expand2",
         trainer="DualBranchMobileNetV2",
         description="T1ce and FLAIR branches of MobileNetV2, expansion ratio 2",
-        options={"trunk": (MOBILENETV2,), "decoder_depth": 1},
+        options={"trunk": (MOBILENETV2,)},
         branches=dual(STEM, MOBILENETV2),
         paper=(MOBILENET_V2,),
-        differs="two encoders, fused from stage 5 on; plain first convolution; two blocks a stage",
+        differs="two encoders, fused from stage 5 on; light stage entries, then two blocks; decoder as in 02",
     ),
     NetworkSpec(
         name="dualbranch_14_ghostnet",
         trainer="DualBranchGhost",
         description="T1ce and FLAIR branches of GhostNet bottlenecks",
-        options={"trunk": (GHOST,), "decoder_depth": 1},
-        branches=dual(GHOST),
+        options={"trunk": (GHOST,)},
+        branches=dual(STEM, GHOST),
         paper=(GHOSTNET,),
-        differs="two encoders, fused from stage 5 on; no squeeze-and-excitation; plain first convolution",
-        recipe=GHOST_RECIPE,
+        differs="as MobileNetV2, two bottlenecks; no squeeze-and-excitation",
     ),
     NetworkSpec(
         name="dualbranch_14_dilated",
         trainer="DualBranchDilated",
         description="T1ce and FLAIR branches of dilated convolutions, rates 1, 2, 5",
-        options={"trunk": (DILATED5,), "decoder_depth": 1},
+        options={"trunk": (DILATED5,)},
         branches=dual(STEM, DILATED5),
         paper=(UNET, DILATION),
-        differs="two encoders, fused from stage 5 on; one undilated convolution at full resolution",
+        differs="as 03; rates 1, 2 and 5 in all stages from 2 on",
     ),
     NetworkSpec(
         name="dualbranch_14_convnext",
         trainer="DualBranchConvNeXt",
         description="T1ce and FLAIR branches of ConvNeXt",
-        options={"trunk": (CONVNEXT,), "decoder_depth": 1},
+        options={"trunk": (CONVNEXT,)},
         branches=dual(STEM, CONVNEXT),
-        recipe=CONVNEXT_RECIPE,
+        recipe=recipes.CONVNEXT,
+        recipe_source=recipes.CONVNEXT_SOURCE,
         paper=(CONVNEXT_PAPER,),
-        differs="two encoders, fused from stage 5 on; plain first convolution; one block a stage",
+        differs="two encoders, fused from stage 5 on; two blocks a stage, no layer scale; decoder as in 02",
     ),
     NetworkSpec(
         name="dualbranch_14_shufflenetv2",
         trainer="DualBranchShuffleV2",
         description="T1ce and FLAIR branches of ShuffleNetV2",
-        options={"trunk": (SHUFFLENETV2,), "decoder_depth": 1},
+        options={"trunk": (SHUFFLENETV2,)},
         branches=dual(STEM, SHUFFLENETV2),
-        recipe=ADAMW_RECIPE,
         paper=(SHUFFLENET_V2,),
-        differs="two encoders, fused from stage 5 on; plain first convolution; two units a stage",
+        differs="two encoders, fused from stage 5 on; two units a stage; decoder as in 02",
     ),
     NetworkSpec(
         name="dualbranch_14_shufflenetv2_dilated",
         trainer="DualBranchShuffleV2Dilated",
         description="ShuffleNetV2 with dilation",
-        options={"trunk": (SHUFFLENETV2_DILATED,), "decoder_depth": 1},
+        options={"trunk": (SHUFFLENETV2_DILATED,)},
         branches=dual(STEM, SHUFFLENETV2_DILATED),
-        recipe=ADAMW_RECIPE,
         paper=(SHUFFLENET_V2,),
-        differs="as ShuffleV2; rate 2 in the unit without stride",
+        differs="as ShuffleV2; rate 2 in the unit without stride, lowered to half the map where that is small",
     ),
     NetworkSpec(
         name="dualbranch_14_shufflenetv2_lk",
         trainer="DualBranchShuffleV2LK",
         description="ShuffleNetV2 with 7x7x7 depthwise kernels",
-        options={"trunk": (SHUFFLENETV2_LK,), "decoder_depth": 1},
+        options={"trunk": (SHUFFLENETV2_LK,)},
         branches=dual(STEM, SHUFFLENETV2_LK),
-        recipe=ADAMW_RECIPE,
         paper=(SHUFFLENET_V2,),
         differs="as ShuffleV2; kernels of 7 on every axis that the plan's kernel looks across",
     ),
@@ -299,11 +297,10 @@ ZOO: tuple[NetworkSpec, ...] = (
         name="dualbranch_18_shufflenet_v1",
         trainer="DualBranchShuffleV1",
         description="T1ce and FLAIR branches of ShuffleNet v1",
-        options={"trunk": (SHUFFLENET,), "decoder_depth": 1},
+        options={"trunk": (SHUFFLENET,)},
         branches=dual(STEM, SHUFFLENET),
-        recipe=ADAMW_RECIPE,
         paper=(SHUFFLENET_V1,),
-        differs="two encoders, fused from stage 5 on; plain first convolution; two units a stage, two groups",
+        differs="two encoders, fused from stage 5 on; two units a stage, two groups; decoder as in 02",
     ),
     NetworkSpec(
         name="unet3d_2modal",
@@ -311,9 +308,8 @@ ZOO: tuple[NetworkSpec, ...] = (
         description="one branch, T1ce and FLAIR concatenated",
         options={"trunk": (STRIDE,)},
         branches=(Branch(("t1ce", "flair"), (STRIDE,)),),
-        recipe=ADAMW_RECIPE,
         paper=(UNET, NNUNET),
-        differs="one encoder of twice a branch's width, fused from stage 5 on",
+        differs="one encoder of twice a branch's width, narrowed from stage 5 on; decoder as in 02",
     ),
     NetworkSpec(
         name="unet3d_4modal",
@@ -321,9 +317,8 @@ ZOO: tuple[NetworkSpec, ...] = (
         description="one branch, four modalities concatenated",
         options={"trunk": (STRIDE,)},
         branches=(Branch(MODALITIES, (STRIDE,)),),
-        recipe=ADAMW_RECIPE,
         paper=(UNET, NNUNET),
-        differs="one encoder of four times a branch's width, fused from stage 5 on",
+        differs="one encoder of four times a branch's width, narrowed from stage 5 on; decoder as in 02",
     ),
     NetworkSpec(
         name="dualbranch_2modal_unet",
@@ -331,7 +326,6 @@ ZOO: tuple[NetworkSpec, ...] = (
         description="two branches, T1ce and FLAIR",
         options={"trunk": (STRIDE,)},
         branches=dual(STRIDE),
-        recipe=ADAMW_RECIPE,
         paper=(UNET, NNUNET),
         differs="two encoders, fused from stage 5 on; the same network as DualBranchStride",
     ),
@@ -341,9 +335,8 @@ ZOO: tuple[NetworkSpec, ...] = (
         description="four branches, one modality each",
         options={"trunk": (STRIDE,)},
         branches=QUAD,
-        recipe=ADAMW_RECIPE,
         paper=(UNET, NNUNET),
-        differs="four encoders, fused from stage 5 on",
+        differs="four encoders, fused from stage 5 on; decoder as in 02",
     ),
     NetworkSpec(
         name="quadbranch_4modal_attention_unet",
@@ -352,9 +345,8 @@ ZOO: tuple[NetworkSpec, ...] = (
         network="modality_attention.ModalityAttentionUNet",
         options={"trunk": (STRIDE,)},
         branches=QUAD,
-        recipe=ADAMW_RECIPE,
         paper=(UNET, SQUEEZE_EXCITATION),
-        differs="four encoders, fused from stage 5 on; one weight per modality and stage, read by modality_weights",
+        differs="as QuadBranch; one weight per modality and stage, from magnitudes in its scale",
     ),
     NetworkSpec(
         name="roi_unet3d",
@@ -378,8 +370,8 @@ ZOO: tuple[NetworkSpec, ...] = (
         dimensions=(3,),
         usual_size=ROI_SIZE,
         detector=True,
-        # one region of the whole brain: with this rate docs/cascade.md was measured, and it learns in 300 steps
-        recipe={**ADAMW_RECIPE, "initial_lr": 1e-3, "coordinates": True},
+        recipe={**recipes.HYBRID, "coordinates": True},
+        recipe_source=recipes.HYBRID_SOURCE,
         paper=(MOBILE_UNETR, MOBILEVIT_PAPER, COORDCONV),
         differs="as MobileUNETR, in 3D; coordinates of the whole volume, once, beside the image",
     ),

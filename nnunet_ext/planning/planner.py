@@ -17,10 +17,11 @@ from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer
 from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
-from nnunet_ext.networks.channels import resolve_channels
+from nnunet_ext.networks.channels import channel_names, resolve_channels
 from nnunet_ext.planning.memory import TrainingMemory
 from nnunet_ext.planning.search import GB, Fit, Plan, Search, patch_of
 from nnunet_ext.planning.sharing import share_data
+from nnunet_ext.profiling.cost import RESERVE
 
 CASCADE = "3d_cascade_fullres"
 STANDARD = ("2d", "3d_fullres", "3d_lowres", CASCADE)
@@ -34,8 +35,9 @@ class FittingPlanner(ExperimentPlanner):
         folder: of the dataset in nnUNet_preprocessed.
         base: plans of the dataset, as read from their file, whose preprocessed data are used where they fit.
         memory: of the network.
-        gpu_memory: GB (2^30 bytes) for all tensors of a training step.
+        gpu_memory: GB (2^30 bytes) of the card.
         plans_name: name of the plans that are written.
+        reserve: GB of it that hold no tensor.
 
     Raises:
         ValueError: the network's modalities are not in the dataset, or its input size is fixed. From
@@ -43,16 +45,25 @@ class FittingPlanner(ExperimentPlanner):
     """
 
     def __init__(
-        self, folder: Path, base: Mapping[str, Any], memory: TrainingMemory, gpu_memory: float, plans_name: str
+        self,
+        folder: Path,
+        base: Mapping[str, Any],
+        memory: TrainingMemory,
+        gpu_memory: float,
+        plans_name: str,
+        *,
+        reserve: float = RESERVE / GB,
     ) -> None:
-        super().__init__(folder.name, gpu_memory, plans_name=plans_name)
-        self.folder, self.base, self.memory = folder, base, memory
+        super().__init__(folder.name, gpu_memory - reserve, plans_name=plans_name)
+        self.folder, self.base, self.memory, self.reserve = folder, base, memory, reserve
         self.UNet_reference_val_2d = self.UNet_reference_val_3d = GB
         self.UNet_reference_val_corresp_GB = 1
         self.UNet_reference_val_corresp_bs_2d = self.UNet_reference_val_corresp_bs_3d = self.UNet_min_batch_size
         labels = LabelManager(self.dataset_json["labels"], self.dataset_json.get("regions_class_order"))
         self._classes, self._labels = labels.num_segmentation_heads, len(labels.foreground_labels)
-        self._image_channels = len(self.dataset_json["channel_names"])
+        self._source = str(Path(self.raw_dataset_folder, "dataset.json"))  # which planning copies to the plans
+        self._channel_names = channel_names(self.dataset_json, self._source)
+        self._image_channels = len(self._channel_names)
         self._further_channels = 0  # one-hot labels of a previous stage
         self.refused: dict[str, str] = {}  # configuration -> why it is left out
         self._fits: dict[str, Fit] = {}
@@ -213,10 +224,10 @@ class FittingPlanner(ExperimentPlanner):
             return ValueError(
                 "The median image is so small that nnU-Net halves none of its axes; nothing can be planned."
             )
-        least = math.ceil(self._least / GB * 1000) / 1000
+        least = math.ceil((self._least / GB + self.reserve) * 1000) / 1000
         return ValueError(
-            f"{self.memory.spec.trainer}_{self.memory.size} does not fit {self.UNet_vram_target_GB:g} GB with the "
-            f"smallest legal patch and batch {self.UNet_min_batch_size}; it needs {least:g} GB."
+            f"{self.memory.spec.trainer}_{self.memory.size} does not fit {self.UNet_vram_target_GB + self.reserve:g} "
+            f"GB with the smallest legal patch and batch {self.UNet_min_batch_size}; it needs {least:g} GB."
         )
 
     def _check(self) -> None:
@@ -226,7 +237,7 @@ class FittingPlanner(ExperimentPlanner):
                 f"{spec.trainer} is a detector, which has a plan of its own; `nnunet_ext plan-roi` adds it."
             )
         if spec.branches:
-            resolve_channels(spec.modalities, self.dataset_json["channel_names"])
+            resolve_channels(spec.modalities, self._channel_names, self._source)
         if spec.input_size:
             size = "x".join(map(str, spec.input_size))
             raise ValueError(f"{spec.trainer} reads images of {size} voxels only, so no patch can be planned for it.")

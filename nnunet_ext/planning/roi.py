@@ -6,6 +6,7 @@ data of ``3d_fullres``. Both are ordinary configurations: nnU-Net's commands pre
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import ArrayLike
 
 ROI, CROP, BASE = "3d_roi", "3d_crop", "3d_fullres"
 MIN_EDGE = 4  # nnU-Net's smallest edge of a feature map
+MIN_BATCH = 2  # nnU-Net's smallest
 MAX_CHANNELS = 320  # nnU-Net's in 3D
 # nnU-Net's resampling by torch: its splines take seconds a case, more than the detector itself
 RESAMPLING = "resample_torch_fornnunet"
@@ -79,9 +81,22 @@ def roi_configuration(
 
 
 def crop_configuration(base: Mapping[str, Any], crop: Sequence[int]) -> dict[str, Any]:
-    """The entry ``3d_crop``; strides stay, so weights of ``3d_fullres`` fit."""
+    """The entry ``3d_crop``; strides stay, so weights of ``3d_fullres`` fit.
+
+    The batch is that of ``3d_fullres``, or smaller, so that it holds no more voxels: activations grow with them, and
+    the memory that the plans were made for was that of ``3d_fullres``. nnU-Net's smallest batch stays.
+    """
     _check("--crop", crop, np.prod(base["architecture"]["arch_kwargs"]["strides"], 0))
-    return {"inherits_from": BASE, "patch_size": [int(n) for n in crop]}
+    room = prod(base["patch_size"]) * base["batch_size"] // prod(crop)
+    batch = min(base["batch_size"], max(room, MIN_BATCH))
+    return {"inherits_from": BASE, "patch_size": [int(n) for n in crop], "batch_size": int(batch)}
+
+
+def times_planned(plans: Mapping[str, Any], name: str = CROP) -> float:
+    """How many times the voxels of a batch of ``3d_fullres`` a batch of another configuration holds."""
+    manager = PlansManager({**plans})
+    planned, base = (manager.get_configuration(n) for n in (name, BASE))
+    return float(prod(planned.patch_size) * planned.batch_size / (prod(base.patch_size) * base.batch_size))
 
 
 def _architecture(base: Mapping[str, Any], strides: Sequence[Any], kernels: Sequence[Any]) -> dict[str, Any]:

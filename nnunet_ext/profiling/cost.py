@@ -1,44 +1,63 @@
 """The cost of one network for one input and precision, as plain records.
 
-PAM, peak activation memory: the highest sum of the bytes of all live tensors in a step, minus the parameters, buffers,
-gradients, optimiser state and input that are live at that moment. Weights of the allocator, the context of a device and
-the workspace of its libraries are in no figure here.
+PAM, peak activation memory: the highest sum of the bytes of all activations that are live at one moment of forward
+pass, loss and backward pass. Activations are all tensors but parameters, buffers, gradients, the optimiser's state,
+its temporaries, the input, and the copies of weights that mixed precision makes. What the allocator loses, the context
+of a device and the workspace of its libraries are in no figure here; see :data:`RESERVE`.
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-MIB = 2**20
-CARD_SHARE = 0.9  # of a card for tensors; the rest is CUDA's context, workspaces and what the allocator loses
+MIB, GIB = 2**20, 2**30
+RESERVE = int(2.5 * GIB)
+"""Bytes of a card that hold no tensor: CUDA's context, workspaces of its libraries, and what the allocator loses.
+
+Not measured, for want of a GPU: nnU-Net publishes 7.70, 9.10 and 22.70 GB for its plain network, ResEnc M and ResEnc L
+(``documentation/resenc_presets.md`` of nnU-Net 2: nvidia-smi on an A100, means over its datasets); the tensors that are
+predicted here for BraTS are 4.75, 6.16 and 19.2 GiB. The rest is 1.9 to 2.4 GiB if those GB are 10^9 bytes, 2.9 to 3.5
+if they are 2^30; this is between.
+"""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """What is live at the peak of a step, in bytes.
+    """Bytes of a step.
 
     Attributes:
-        activations: the PAM: whatever is none of the following.
-        parameters, buffers: of the network.
-        gradients: of the parameters; at the peak of most steps the backward pass has hardly made any.
-        optimiser: its state.
-        inputs: image and targets.
-        stage: the stage that holds most of the activations.
+        pam: most activations that are live at one moment.
+        most_copies: the same of copies of weights in half precision.
+        most_temporaries: the same of what the optimiser makes and gives back within its step.
+        stage: the stage that holds most of the PAM.
+        activations, copies, parameters, buffers, gradients, optimiser, temporaries, inputs: at the moment at which most
+            of all kinds together is live: what is made anew and none of the others; copies of weights; of the network;
+            of the network; of the parameters; the optimiser's state; its temporaries; image and targets.
     """
 
+    pam: int
+    most_copies: int
+    most_temporaries: int
+    stage: str
     activations: int
+    copies: int
     parameters: int
     buffers: int
     gradients: int
     optimiser: int
+    temporaries: int
     inputs: int
-    stage: str
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """What the total consists of."""
+        others = ("pam", "most_copies", "most_temporaries", "stage")
+        return {kind: nbytes for kind, nbytes in asdict(self).items() if kind not in others}
 
     @property
     def total(self) -> int:
         """Bytes of all live tensors."""
-        kinds = self.activations, self.parameters, self.buffers, self.gradients, self.optimiser, self.inputs
-        return sum(kinds)
+        return sum(self.parts.values())
 
 
 @dataclass(frozen=True)
@@ -46,7 +65,7 @@ class StageCost:
     """A stage's part. The first five fields add up to the network's over all stages.
 
     Attributes:
-        stage: its name, see :mod:`.stages`; ``loss``, ``optimiser`` and ``other`` for what is in none.
+        stage: its name, see :mod:`.stages`; ``loss`` and ``other`` for what is in none.
         parameters: number of them.
         macs: of one forward pass of one sample.
         training, inference: bytes of the PAM that were made in it.
@@ -75,7 +94,8 @@ class Cost:
             definition: what publications print, often under the name FLOPs.
         macs_step: multiply-accumulates that a training step of the whole batch executes: both passes, recomputation
             and Fourier transforms included.
-        training, inference: the peaks of a training step and of a forward pass, of the whole batch.
+        training: the peaks of a training step of the whole batch.
+        inference: the peaks of a forward pass of one sample, as nnU-Net predicts.
         stages: in the order in which they run.
     """
 

@@ -11,7 +11,8 @@ import json
 import tempfile
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,12 +20,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
+from torch.backends import cudnn
+from torch.profiler import ProfilerActivity, profile, record_function
 
 from nnunet_ext.profiling.autocast import device_precision
-from nnunet_ext.profiling.step import Training, make_optimiser, state_of
+from nnunet_ext.profiling.step import OPTIMISER, Training, make_optimiser, state_of
 
-WARM_UP = 2
+WARM_UP: Mapping[str, int] = {"cpu": 2, "cuda": 10}
+"""Passes before the first that counts: on CUDA the libraries choose their algorithms and the clocks rise meanwhile."""
 PERCENTILE = 90
 WORKSPACE_OPERATORS = frozenset(
     {"aten::convolution", "aten::convolution_backward", "aten::_fft_r2c", "aten::_fft_c2r", "aten::_fft_c2c"}
@@ -36,7 +39,8 @@ class Peaks:
     """Peaks of one run, in bytes.
 
     Attributes:
-        activations: the PAM, defined in :mod:`.cost`.
+        activations: the PAM, defined in :mod:`.cost`; on CUDA with the half-precision copies of weights, which its
+            allocator cannot tell apart.
         total: of all live tensors.
         reserved: what the allocator took from the device; 0 on the CPU, whose allocator keeps nothing.
         workspace: by how much workspaces of libraries raise the peak; 0 on CUDA, where they cannot be told apart.
@@ -83,13 +87,14 @@ def prepare(network: nn.Module, image: Tensor, *, precision: str = "fp32", optim
 
 def measure_training(training: Training, repeats: int) -> Measured:
     """The peaks of training steps, after warm-up steps."""
-    for _ in range(WARM_UP):
-        training.step()
-        training.reset()
-    resident = [training.image, *training.targets, *state_of(training.optimiser)]
-    resident += [*training.network.parameters(), *training.network.buffers()]
-    run = _training_on_cuda if training.image.is_cuda else _training_on_cpu
-    return _summary([run(training, _nbytes(resident)) for _ in range(repeats)])
+    with as_nnunet_runs():
+        for _ in range(WARM_UP[training.image.device.type]):
+            training.step()
+            training.reset()
+        resident = [training.image, *training.targets, *state_of(training.optimiser)]
+        resident += [*training.network.parameters(), *training.network.buffers()]
+        run = _training_on_cuda if training.image.is_cuda else _training_on_cpu
+        return _summary([run(training, _nbytes(resident)) for _ in range(repeats)])
 
 
 def measure_inference(network: nn.Module, image: Tensor, precision: str, repeats: int) -> Measured:
@@ -102,8 +107,10 @@ def measure_inference(network: nn.Module, image: Tensor, precision: str, repeats
         with device_precision(image.device.type, precision)():
             network(image)
 
-    forward()
-    return _summary([_forward_peaks(forward, resident, image.device) for _ in range(repeats)])
+    with as_nnunet_runs():
+        for _ in range(WARM_UP[image.device.type]):
+            forward()
+        return _summary([_forward_peaks(forward, resident, image.device) for _ in range(repeats)])
 
 
 def measure_latency(network: nn.Module, image: Tensor, precision: str, repeats: int) -> Latency:
@@ -111,52 +118,85 @@ def measure_latency(network: nn.Module, image: Tensor, precision: str, repeats: 
     network.eval()
     synchronize: Callable[[], None] = torch.cuda.synchronize if image.is_cuda else (lambda: None)
     seconds = []
-    with torch.no_grad(), device_precision(image.device.type, precision)():
-        for _ in range(WARM_UP + repeats):
+    warm_up = WARM_UP[image.device.type]
+    with torch.no_grad(), device_precision(image.device.type, precision)(), as_nnunet_runs():
+        for _ in range(warm_up + repeats):
             synchronize()
             start = time.perf_counter()
             network(image)
             synchronize()
             seconds.append(time.perf_counter() - start)
-    timed = np.array(seconds[WARM_UP:])
+    timed = np.array(seconds[warm_up:])
     return Latency(float(timed.min()), float(np.median(timed)), float(np.percentile(timed, PERCENTILE)), repeats)
 
 
-class _GradientsAtPeak:
-    """How many bytes of gradients exist when CUDA's allocator reaches its peak; its counter is exact on the host."""
+@contextmanager
+def as_nnunet_runs() -> Iterator[None]:
+    """Within, cuDNN tries its algorithms and takes the fastest, as nnU-Net asks in training and in prediction."""
+    before = cudnn.benchmark, cudnn.deterministic
+    cudnn.benchmark, cudnn.deterministic = True, False
+    try:
+        yield
+    finally:
+        cudnn.benchmark, cudnn.deterministic = before
+
+
+class _Watch:
+    """Follows a step on CUDA from one gradient to the next; the allocator's counter is exact on the host.
+
+    Attributes:
+        activations: most bytes beyond the gradients before the optimiser's step.
+        total: most bytes.
+        reserved: most bytes that the allocator had taken.
+    """
 
     def __init__(self, network: nn.Module) -> None:
-        self.made = self.at_peak = self.peak = 0
-        self.handles = [p.register_post_accumulate_grad_hook(self._accumulated) for p in network.parameters()]
+        self.activations = self.total = self.reserved = self._gradients = 0
+        self._optimising = False
+        self._before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        self._handles = [p.register_post_accumulate_grad_hook(self._accumulated) for p in network.parameters()]
 
-    def look(self) -> None:
-        """Notes the gradients if the peak has risen since the last look."""
-        peak = torch.cuda.max_memory_allocated()
-        if peak > self.peak:
-            self.peak, self.at_peak = peak, self.made
+    @contextmanager
+    def label(self, name: str) -> Iterator[None]:
+        """What the step says of its parts."""
+        if name == OPTIMISER:
+            self._look()
+            self._optimising = True
+        yield
+
+    def end(self) -> None:
+        """Notes what came last."""
+        self._look()
+        for handle in self._handles:
+            handle.remove()
+
+    def _look(self) -> None:
+        """Notes the peak since the last look, during which the gradients were the same."""
+        peak = torch.cuda.max_memory_allocated() - self._before
+        self.total = max(self.total, peak)
+        self.reserved = max(self.reserved, torch.cuda.max_memory_reserved())
+        if not self._optimising:
+            self.activations = max(self.activations, peak - self._gradients)
+        torch.cuda.reset_peak_memory_stats()
 
     def _accumulated(self, parameter: Tensor) -> None:
-        self.look()
+        self._look()
         assert parameter.grad is not None
-        self.made += parameter.grad.untyped_storage().nbytes()
+        self._gradients += parameter.grad.untyped_storage().nbytes()
 
 
 def _training_on_cuda(training: Training, resident: int) -> Peaks:
-    before = torch.cuda.memory_allocated()
-    torch.cuda.reset_peak_memory_stats()
-    gradients = _GradientsAtPeak(training.network)
-    training.step()
-    gradients.look()
-    for handle in gradients.handles:
-        handle.remove()
+    watch = _Watch(training.network)
+    training.step(watch.label)
+    watch.end()
     training.reset()
-    step = gradients.peak - before
-    return Peaks(step - gradients.at_peak, step + resident, torch.cuda.max_memory_reserved())
+    return Peaks(watch.activations, watch.total + resident, watch.reserved)
 
 
 def _training_on_cpu(training: Training, resident: int) -> Peaks:
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        training.step()
+        training.step(record_function)
     kept = {p.grad.untyped_storage().data_ptr() for p in training.network.parameters() if p.grad is not None}
     training.reset()
     return _peaks(profiler, resident, kept)
@@ -181,12 +221,12 @@ def _peaks(profiler: profile, resident: int, gradients: Collection[int]) -> Peak
     scratch = _within_one(events, _spans(trace, WORKSPACE_OPERATORS))
     tensors = [e for i, e in enumerate(events) if i not in scratch]
     level = np.cumsum([e.nbytes for e in tensors])
-    at = int(level.argmax())
-    made = {e.address: (i, e.nbytes) for i, e in enumerate(tensors) if e.nbytes > 0 and e.address in gradients}
-    of_gradients = sum(nbytes for i, nbytes in made.values() if i <= at)
-    with_scratch = int(np.cumsum([e.nbytes for e in events]).max())
-    peak = int(level[at])
-    return Peaks(peak - of_gradients, peak + resident, workspace=with_scratch - peak)
+    last = {e.address: i for i, e in enumerate(tensors) if e.nbytes > 0 and e.address in gradients}
+    of_gradients = np.cumsum([e.nbytes * (last.get(e.address) == i) for i, e in enumerate(tensors)])
+    step = _spans(trace, {OPTIMISER})
+    before = [e.time < step[0][0] for e in tensors] if step else slice(None)
+    with_scratch, peak = int(np.cumsum([e.nbytes for e in events]).max()), int(level.max())
+    return Peaks(int((level - of_gradients)[before].max()), peak + resident, workspace=with_scratch - peak)
 
 
 class _Event(NamedTuple):

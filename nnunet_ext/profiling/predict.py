@@ -17,13 +17,12 @@ from torch import nn
 from nnunet_ext.profiling.autocast import Precision, precision_of
 from nnunet_ext.profiling.cost import Cost, Memory, StageCost
 from nnunet_ext.profiling.devices import Device, place, stand_in
-from nnunet_ext.profiling.replay import Replayed
 from nnunet_ext.profiling.stages import stage_of_parameters, stages_of
-from nnunet_ext.profiling.step import Training, make_optimiser, state_of
+from nnunet_ext.profiling.step import OPTIMISER, Training, make_optimiser, state_of
 from nnunet_ext.profiling.timeline import Peak, find_peak
-from nnunet_ext.profiling.tracker import ACTIVATION, OTHER, Tracker
+from nnunet_ext.profiling.tracker import ACTIVATION, COPY, OTHER, PARAMETER, Tracker
 
-PARAMETER, BUFFER, GRADIENT, STATE, INPUT = "parameter", "buffer", "gradient", "optimiser", "input"
+BUFFER, GRADIENT, STATE, TEMPORARY, INPUT = "buffer", "gradient", "optimiser", "optimiser's temporary", "input"
 
 
 def predict(
@@ -49,7 +48,7 @@ def predict(
     training, step = follow_training(
         network, input_shape, precision=precision, optimiser=optimiser, accumulation=accumulation, device=device
     )
-    forward = _follow_forward(network, input_shape, precision_of(device, precision), device)
+    forward = _follow_forward(network, (1, *input_shape[1:]), precision_of(device, precision), device)
     inference = find_peak(forward.blocks)
     parameters = stage_of_parameters(network, stages_of(network), OTHER)
     numbers = {p: p.numel() for p in parameters}
@@ -94,14 +93,16 @@ def follow_training(
     with stand_in(device) as place_of:
         place(network, place_of)
         image = torch.empty(tuple(input_shape), device=place_of)
-        with Replayed():
-            chosen = make_optimiser(optimiser, network.parameters(), foreach=device == "cuda")
+        chosen = make_optimiser(optimiser, network.parameters(), foreach=device == "cuda")
         training = Training(network, image, chosen, precision_of(device, precision), accumulation)
         tracker = _tracker(network)
         tracker.declare(state_of(chosen), STATE)
         tracker.declare([image], INPUT)
         with tracker:
             training.step(tracker.stage)
+    for block in tracker.blocks:
+        if block.stage == OPTIMISER and block.kind == ACTIVATION:
+            block.kind = TEMPORARY
     tracker.declare(training.targets, INPUT)
     tracker.declare((p.grad for p in network.parameters() if p.grad is not None), GRADIENT)
     training.reset()
@@ -110,13 +111,18 @@ def follow_training(
 
 def memory(peak: Peak) -> Memory:
     """The record of a peak."""
-    kinds = peak.by_kind
+    kinds, highest = peak.by_kind, peak.highest
     return Memory(
+        pam=highest.get(ACTIVATION, 0),
+        most_copies=highest.get(COPY, 0),
+        most_temporaries=highest.get(TEMPORARY, 0),
         activations=kinds.get(ACTIVATION, 0),
+        copies=kinds.get(COPY, 0),
         parameters=kinds.get(PARAMETER, 0),
         buffers=kinds.get(BUFFER, 0),
         gradients=kinds.get(GRADIENT, 0),
         optimiser=kinds.get(STATE, 0),
+        temporaries=kinds.get(TEMPORARY, 0),
         inputs=kinds.get(INPUT, 0),
         stage=max(peak.by_stage, key=lambda stage: peak.by_stage[stage], default=OTHER),
     )

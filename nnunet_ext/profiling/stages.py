@@ -59,7 +59,8 @@ def _encoder_stage(network: Any, match: re.Match[str]) -> str:
 
 
 def _decoder_stage(network: Any, match: re.Match[str]) -> str:
-    return f"decoder stage {len(network.decoder.stages) - int(match[1])}"
+    first = getattr(network.decoder, "first_stage", 1)  # some decode nothing at full resolution
+    return f"decoder stage {len(network.decoder.stages) - int(match[1]) + first - 1}"
 
 
 # words of a module's path -> its label

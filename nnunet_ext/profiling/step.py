@@ -81,22 +81,24 @@ class Training:
     def step(self, label: Label = unlabelled) -> None:
         """One step; gradients are left, to be looked at, and removed by :meth:`reset`."""
         for _ in range(self.accumulation):
-            self._accumulate(label)
+            outputs = self._accumulate(label)
         with label(OPTIMISER):
             self.optimiser.step()
+        del outputs  # lived until here, as in nnU-Net
 
     def reset(self) -> None:
         """Removes the gradients."""
         self.optimiser.zero_grad(set_to_none=True)
 
-    def _accumulate(self, label: Label) -> None:
+    def _accumulate(self, label: Label) -> Tensor | Sequence[Tensor]:
         with self.precision():
-            outputs = self.network(self.image)  # lives until the end of the step, as in nnU-Net
+            outputs: Tensor | Sequence[Tensor] = self.network(self.image)
             self.targets = self.targets or make_targets(outputs)
             with label(LOSS):
                 loss = supervised_loss(outputs, self.targets)
         # an edge instead of a tensor: with the latter, modes of torch functions do not reach into the backward pass
         torch.autograd.backward(torch.autograd.graph.get_gradient_edge(loss), torch.ones_like(loss))
+        return outputs
 
 
 def make_targets(outputs: Tensor | Sequence[Tensor]) -> list[Tensor]:

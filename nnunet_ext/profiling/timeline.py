@@ -1,4 +1,4 @@
-"""From the blocks that a tracker saw to the peak: when it is, what is live then, and where it was made."""
+"""From the blocks that a tracker saw to the peaks: when they are, what is live then, and where it was made."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,30 +10,38 @@ from nnunet_ext.profiling.tracker import ACTIVATION, OTHER, Block
 
 @dataclass(frozen=True)
 class Peak:
-    """The moment at which most bytes were live.
+    """The moments at which most bytes were live: of all kinds, and of each.
 
     Attributes:
-        by_kind: bytes live at that moment, by kind.
-        by_stage: those of them that are activations, by stage; they add up to ``by_kind["activation"]``.
+        by_kind: bytes by kind, at the moment at which most of all kinds together are live.
+        highest: most bytes of a kind that were live at any moment, by kind.
+        by_stage: activations by stage, at the moment at which most of them are live; they add up to
+            ``highest["activation"]``.
         own_peaks: most bytes of activations of a stage that were live at any moment, by stage.
     """
 
     by_kind: Mapping[str, int]
+    highest: Mapping[str, int]
     by_stage: Mapping[str, int]
     own_peaks: Mapping[str, int]
 
 
 def find_peak(blocks: Sequence[Block]) -> Peak:
-    """The first moment of the highest sum over all kinds."""
-    moment = _highest(blocks)[1]
-    live = [b for b in blocks if b.born <= moment and (b.died is None or b.died > moment)]
+    """The first moments of the highest sums."""
+    kinds = {b.kind for b in blocks}
     activations = [b for b in blocks if b.kind == ACTIVATION]
+    live, working = _live(blocks, _highest(blocks)[1]), _live(activations, _highest(activations)[1])
     stages = dict.fromkeys(b.stage or OTHER for b in activations)
     return Peak(
-        by_kind={kind: sum(b.nbytes for b in live if b.kind == kind) for kind in {b.kind for b in blocks}},
-        by_stage={s: sum(b.nbytes for b in live if b.kind == ACTIVATION and (b.stage or OTHER) == s) for s in stages},
+        by_kind={kind: sum(b.nbytes for b in live if b.kind == kind) for kind in kinds},
+        highest={kind: _highest(b for b in blocks if b.kind == kind)[0] for kind in kinds},
+        by_stage={s: sum(b.nbytes for b in working if (b.stage or OTHER) == s) for s in stages},
         own_peaks={s: _highest(b for b in activations if (b.stage or OTHER) == s)[0] for s in stages},
     )
+
+
+def _live(blocks: Iterable[Block], moment: int) -> list[Block]:
+    return [b for b in blocks if b.born <= moment and (b.died is None or b.died > moment)]
 
 
 def _highest(blocks: Iterable[Block]) -> tuple[int, int]:

@@ -14,12 +14,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from nnunet_ext.profiling.replay import Replayed
+from nnunet_ext.profiling.macs import macs
 
-ACTIVATION = "activation"
+ACTIVATION, PARAMETER, COPY = "activation", "parameter", "copy of a weight"
 OTHER = "other"
+aten = torch.ops.aten
 ACCUMULATE = "AccumulateGrad"  # autograd's node that adds to a parameter's gradient: it belongs to no forward operator
 
 
@@ -30,7 +32,7 @@ class Block:
     Attributes:
         nbytes: its size in bytes.
         stage: stage of the network in which it was made; None until the next stage begins, see :class:`Tracker`.
-        kind: ``activation``, or what else it was declared to be.
+        kind: ``activation``, a copy of a weight in another precision, or what else it was declared to be.
         born, died: time in number of events; ``died`` is None as long as it lives.
     """
 
@@ -41,7 +43,7 @@ class Block:
     died: int | None = None
 
 
-class Tracker(Replayed):
+class Tracker(TorchDispatchMode):
     """Records the storages and the MACs of everything that runs within ``with tracker:``, by stage of the network.
 
     What runs between two stages belongs to the one that begins next: concatenations are made for what follows. What
@@ -88,16 +90,26 @@ class Tracker(Replayed):
             handle.remove()
         self._handles.clear()
 
-    def saw(self, out: Any, macs: int) -> None:
-        """Records what an operator made."""
+    def __torch_dispatch__(
+        self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Runs one operator and records what it made."""
+        # modes of torch functions would hear of each function that a kernel uses, and of each question about a tensor
+        with torch._C.DisableTorchFunction():
+            out = func(*args, **(kwargs or {}))
+            self._saw(func, args, out, macs(func, args, kwargs or {}, out))
+        return out
+
+    def _saw(self, operator: Any, args: tuple[Any, ...], out: Any, count: int) -> None:
         stage = self._stage()
+        kind = COPY if operator is aten._to_copy.default and self._is_weight(args[0]) else ACTIVATION
         if stage is None:
-            self._pending_macs += macs
+            self._pending_macs += count
         else:
-            self.macs[stage] += macs
+            self.macs[stage] += count
         for tensor in (out,) if isinstance(out, Tensor) else tree_leaves(out):
             if isinstance(tensor, Tensor):
-                self._see(tensor, stage, ACTIVATION)
+                self._see(tensor, stage, kind)
 
     def declare(self, tensors: Iterable[Tensor], kind: str) -> None:
         """Says what tensors are that are no activations: known ones change their kind, new ones are taken in."""
@@ -111,6 +123,10 @@ class Tracker(Replayed):
         self._enter(label)
         yield
         self._leave()
+
+    def _is_weight(self, tensor: Tensor) -> bool:
+        known = self._living.get(tensor.untyped_storage()._cdata)
+        return known is not None and known[1].kind == PARAMETER
 
     def _see(self, tensor: Tensor, stage: str | None, kind: str) -> Block:
         storage = tensor.untyped_storage()

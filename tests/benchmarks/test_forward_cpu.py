@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from benchmarks import forward_cpu
+from nnunet_ext.networks import cost_table
 
 
 def test_a_multiply_accumulate_counts_once():
@@ -14,10 +15,18 @@ def test_a_multiply_accumulate_counts_once():
     assert forward_cpu.gmacs(convolution, (1, 2, 10, 10, 10)) == pytest.approx(2 * 3 * 27 * 1000 / 1e9)
 
 
-def test_every_network_of_several_branches_is_measured():
+def test_every_network_for_the_usual_patch_is_measured():
     names = forward_cpu.default_models()
-    assert {"dualbranch_14_ghostnet_S", "quadbranch_4modal_unet_S"} <= set(names)
-    assert not any(name.startswith(("unet3d", "swin")) for name in names)
+    assert {"dualbranch_14_ghostnet_S", "quadbranch_4modal_unet_S", "unet3d_S", "swin_unetr_S"} <= set(names)
+    assert not any(name.startswith(("roi", "mobile_unetr_S")) for name in names)
+
+
+def test_the_committed_file_is_of_all_networks_as_they_are():
+    rows = json.loads((forward_cpu.RESULTS / "forward_cpu.json").read_text(encoding="utf-8"))["rows"]
+    costs = {f"{c.network} {c.size}": (c.parameters, c.macs / 1e9) for c in cost_table.rows().values()}
+    measured = {row["name"]: (row["parameters"], row["gmacs"]) for row in rows if row["name"] != forward_cpu.REFERENCE}
+    assert sorted(measured) == sorted(" ".join(name.rsplit("_", 1)) for name in forward_cpu.default_models())
+    assert measured == {name: pytest.approx(costs[name]) for name in measured}
 
 
 def test_ratios_are_to_the_reference_of_the_same_round(monkeypatch):

@@ -1,6 +1,5 @@
 import csv
 import json
-import os
 import subprocess
 import sys
 from concurrent.futures import Future
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from joblib import cpu_count
 from matplotlib.image import imread
 
 from benchmarks import flops, latency, pam
@@ -18,12 +18,13 @@ from benchmarks.costs import rows as made
 from benchmarks.costs.models import Input, choose
 from benchmarks.costs.rows import OK, Request, Row
 from nnunet_ext.networks import registry
+from nnunet_ext.networks.cost_table import trainer_name
 from nnunet_ext.profiling.predict import predict
 
 ROOT = Path(__file__).resolve().parents[2]
 COLUMNS = (
     "registry_name,trainer,size,input_shape,batch,precision,parameters,macs,flops,pam_train_mib,pam_inference_mib,"
-    "total_train_mib,pam_sd_mib,peak_stage,device,status"
+    "copies_mib,temporaries_mib,total_train_mib,card_gb,pam_sd_mib,peak_stage,device,status"
 )
 NETWORKS = ["unet3d_xs", "nnUNetTrainer_DualBranchGhost_XS", "nnunet_plain"]
 SMALL = ["--patch", "32", "32", "32"]
@@ -41,7 +42,8 @@ def read(path: Path) -> list[dict[str, str]]:
 
 def test_writes_every_file_and_its_rows_add_up(monkeypatch, tmp_path, capsys):
     assert run(monkeypatch, pam, "--models", *NETWORKS, *SMALL, "--out", tmp_path) == 0
-    printed = capsys.readouterr().out
+    printed, progress = capsys.readouterr()
+    assert "3/3" in progress
     assert (tmp_path / "pam.csv").read_text(encoding="utf-8").splitlines()[0] == COLUMNS
     rows, stages = read(tmp_path / "pam.csv"), read(tmp_path / "stage_wise_pam_results.csv")
     assert [(r["registry_name"], r["size"]) for r in rows] == [
@@ -57,8 +59,9 @@ def test_writes_every_file_and_its_rows_add_up(monkeypatch, tmp_path, capsys):
         for column in ("parameters", "macs", "pam_train_mib", "pam_inference_mib"):
             assert sum(float(part[column]) for part in parts) == float(row[column])
         assert int(row["flops"]) == 2 * int(row["macs"])
-    assert "yes/yes/yes" in printed
+        assert float(row["card_gb"]) * 1024 == pytest.approx(float(row["total_train_mib"]) + 2.5 * 1024)
     assert "recompute" in printed
+    assert printed.startswith((tmp_path / "pam.md").read_text(encoding="utf-8"))
     written = json.loads((tmp_path / "pam.json").read_text(encoding="utf-8"))
     assert written["usage"]["rows"] == 3
     assert 50 < written["usage"]["resident_mib"] < 10_000
@@ -73,13 +76,14 @@ def test_memory_is_told_kind_by_kind(monkeypatch, tmp_path):
     assert run(monkeypatch, pam, "--models", "unet3d_xs", *SMALL, "--out", tmp_path) == 0
     (row,), parts = read(tmp_path / "pam.csv"), read(tmp_path / "pam_memory.csv")
     assert [part["step"] for part in parts] == ["training", "inference"]
-    kinds = ("pam", "parameters", "buffers", "gradients", "optimiser", "inputs")
+    kinds = "activations", "copies", "parameters", "buffers", "gradients", "optimiser", "temporaries", "inputs"
     for part in parts:
         assert sum(float(part[f"{kind}_mib"]) for kind in kinds) == pytest.approx(float(part["total_mib"]))
     training, inference = parts
     assert (training["pam_mib"], training["total_mib"]) == (row["pam_train_mib"], row["total_train_mib"])
     assert float(training["parameters_mib"]) == int(row["parameters"]) * 4 / 2**20
     assert float(training["optimiser_mib"]) > 0 == float(inference["optimiser_mib"])
+    assert float(row["copies_mib"]) > 0 < float(row["temporaries_mib"])
     assert training["measured_reserved_mib"] == ""
 
 
@@ -91,6 +95,39 @@ def test_all_leaves_no_network_out_and_respects_their_inputs():
         assert model.input_shape[2:] == (spec.shown_size or (128, 128, 128)[-max(spec.dimensions) :])
 
 
+def test_every_name_that_is_shown_is_accepted():
+    """By ``nnunet_ext list``, by ``pam.csv`` and by trainers."""
+    for spec in registry.specs():
+        (shown,) = choose([spec.name], Input())
+        assert (shown.name, shown.size) == (spec.name, registry.default_size(spec) or spec.sizes[0])
+        for size in spec.sizes:
+            for name in (f"{spec.name}_{size}", trainer_name(spec, size)):
+                (model,) = choose([name], Input())
+                assert (model.name, model.size, model.trainer) == (spec.name, size, trainer_name(spec, size))
+
+
+def test_words_of_a_trainer_are_applied(monkeypatch, tmp_path):
+    name = "nnUNetTrainer_UNet3D_XS_CoordConv_seed1"
+    assert run(monkeypatch, pam, "--models", name, "unet3d_xs", *SMALL, "--out", tmp_path) == 0
+    words, plain = read(tmp_path / "pam.csv")
+    assert (words["trainer"], words["input_shape"]) == (name, "7x32x32x32")
+    assert (plain["trainer"], plain["input_shape"]) == ("nnUNetTrainer_UNet3D_XS", "4x32x32x32")
+    # three further channels of the first convolution: to how many maps, is what one of them needs
+    further = int(words["parameters"]) - int(plain["parameters"])
+    (model,) = choose([name], Input(patch=(32, 32, 32)))
+    with torch.device("meta"):
+        first = next(p for p in model.build().parameters() if p.ndim == 5)
+    assert further == 3 * first[:, 0].numel()
+    assert model.label == "unet3d XS CoordConv seed1"
+
+
+def test_a_word_that_cannot_be_applied_is_told(monkeypatch, capsys):
+    assert run(monkeypatch, pam, "--models", "nnUNetTrainer_UNet3D_XS_CoordKonv") == 2
+    assert "unknown word 'CoordKonv' (nearest: CoordConv)" in capsys.readouterr().err
+    assert run(monkeypatch, pam, "--models", "nnUNetTrainer_UNet3D_XS_Acc4") == 2
+    assert "give --precision and --accumulation in place of these words" in capsys.readouterr().err
+
+
 def test_without_names_there_is_one_row_a_network():
     assert [m.name for m in choose([], Input())] == [s.name for s in registry.specs()]
 
@@ -98,7 +135,7 @@ def test_without_names_there_is_one_row_a_network():
 def test_a_failure_is_a_row_with_its_reason(monkeypatch, tmp_path):
     # two image channels instead of four or two modalities: three are no modality that a dual-branch network knows
     arguments = ["--models", "unet3d_xs", "dualbranch_14_ghostnet_xs", *SMALL, "--channels", 3, "--out", tmp_path]
-    assert run(monkeypatch, pam, *arguments) == 0
+    assert run(monkeypatch, pam, *arguments) == 1
     good, bad = read(tmp_path / "pam.csv")
     assert good["status"] == OK
     assert bad["status"].startswith("failed: ")
@@ -115,7 +152,7 @@ def failing(error):
 @pytest.mark.parametrize("error", [TypeError("no"), AssertionError(), KeyError("x"), ImportError("y"), IndexError("z")])
 def test_any_failure_is_a_row(monkeypatch, tmp_path, error):
     monkeypatch.setattr(made, "predict", failing(error))
-    assert run(monkeypatch, pam, "--models", "unet3d_xs", *SMALL, "--out", tmp_path) == 0
+    assert run(monkeypatch, pam, "--models", "unet3d_xs", *SMALL, "--out", tmp_path) == 1
     (row,) = read(tmp_path / "pam.csv")
     assert row["status"].startswith(f"failed: {type(error).__name__}")
     assert imread(tmp_path / "pam_stages.png").shape[0] > 100  # pictures of no network
@@ -124,7 +161,7 @@ def test_any_failure_is_a_row(monkeypatch, tmp_path, error):
 def test_training_that_does_not_fit_leaves_the_rest_of_its_row(monkeypatch, tmp_path):
     monkeypatch.setattr(made, "measure_training", failing(torch.OutOfMemoryError("CUDA out of memory. Tried it.")))
     arguments = ["--models", "unet3d_xs", *SMALL, "--device", "cpu", "--repeats", 1, "--out", tmp_path]
-    assert run(monkeypatch, pam, *arguments) == 0
+    assert run(monkeypatch, pam, *arguments) == 1
     (row,) = json.loads((tmp_path / "pam.json").read_text(encoding="utf-8"))["rows"]
     assert row["status"] == "failed: CUDA out of memory"
     assert row["macs"] > 0
@@ -137,7 +174,7 @@ def test_training_that_does_not_fit_leaves_the_rest_of_its_row(monkeypatch, tmp_
 def test_what_the_machine_has_no_memory_for_is_not_tried(monkeypatch, tmp_path):
     monkeypatch.setattr(made, "free_memory", lambda: 2**20)
     monkeypatch.setattr(made, "measure_training", failing(AssertionError("tried")))
-    assert run(monkeypatch, pam, "--models", "unet3d_xs", *SMALL, "--device", "cpu", "--out", tmp_path) == 0
+    assert run(monkeypatch, pam, "--models", "unet3d_xs", *SMALL, "--device", "cpu", "--out", tmp_path) == 1
     (row,) = read(tmp_path / "pam.csv")
     assert row["status"] == "failed: needs 0.1 GiB, 0.0 are free"
     assert row["peak_stage"]
@@ -150,9 +187,11 @@ def test_rows_that_are_made_outlive_the_program(monkeypatch, tmp_path):
         yield Row(first, Request())
         raise KeyboardInterrupt
 
-    written = report.recorded(ended(), tmp_path / "pam.csv")
+    tables = {tmp_path / "pam.csv": lambda row: [row.record()], tmp_path / "latency.csv": lambda row: [{"ms": 1}] * 2}
+    written = report.recorded(ended(), tables, 2)
     next(written)
     assert [row["size"] for row in read(tmp_path / "pam.csv")] == ["XS"]
+    assert [row["ms"] for row in read(tmp_path / "latency.csv")] == ["1", "1"]
     with pytest.raises(KeyboardInterrupt):
         next(written)
 
@@ -209,7 +248,7 @@ def test_every_network_on_two_processes(monkeypatch, tmp_path, capsys):
     assert {r["status"] for r in rows if r["registry_name"] in ("unet3d", "mobile_unetr")} == {OK}
     printed = capsys.readouterr().out
     assert f"{len(rows)} rows in" in printed
-    assert f"in {min(2, os.cpu_count())} processes" in printed
+    assert f"in {min(2, cpu_count())} processes" in printed
 
 
 def test_accumulation_keeps_gradients_and_advice_is_for_any_number(monkeypatch, tmp_path, capsys):
@@ -235,7 +274,7 @@ def test_advice_for_many_is_a_flag(monkeypatch, tmp_path, flag):
         return (Row(model, request, status="failed: not tried") for model in models)
 
     monkeypatch.setattr(made, "rows", noted)
-    assert run(monkeypatch, pam, *SMALL, *flag, "--out", tmp_path) == 0
+    assert run(monkeypatch, pam, *SMALL, *flag, "--out", tmp_path) == 1
     assert seen[0].advise == bool(flag)
 
 
@@ -325,7 +364,7 @@ def test_measured_on_a_cpu_agrees_with_the_prediction(monkeypatch, tmp_path):
     arguments = ["--models", "dualbranch_14_ghostnet_xs", *SMALL, "--device", "cpu", "--repeats", 2, "--out", tmp_path]
     assert run(monkeypatch, pam, *arguments) == 0
     (row,) = json.loads((tmp_path / "pam.json").read_text(encoding="utf-8"))["rows"]
-    predicted = row["predicted"]["training"]["activations"] / 2**20
+    predicted = row["predicted"]["training"]["pam"] / 2**20
     assert row["pam_train_mib"] == pytest.approx(predicted, rel=0.01)
     assert row["pam_sd_mib"] is not None
     assert row["precision"] == "fp32"
@@ -343,6 +382,9 @@ def test_flops_and_latency_write_their_tables(monkeypatch, tmp_path, capsys):
         assert int(counts["macs"]) == predict(model.build(), model.input_shape).macs
     assert 0 < float(times["min_ms"]) <= float(times["median_ms"]) <= float(times["p90_ms"])
     assert times["batch"] == "1"
+    monkeypatch.setattr(made, "measure_latency", failing(torch.OutOfMemoryError("CUDA out of memory.")))
+    assert run(monkeypatch, latency, "--models", "unet3d_xs", *SMALL, "--out", tmp_path) == 1
+    assert read(tmp_path / "latency.csv")[0]["status"] == "failed: CUDA out of memory."
     assert "GMACs" in capsys.readouterr().out
 
 

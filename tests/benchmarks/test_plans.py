@@ -34,7 +34,7 @@ def run(monkeypatch, tmp_path):
 
 def test_a_line_for_every_network_and_target(run, folder, tmp_path, capsys):
     before = sorted(folder.iterdir())
-    assert run("--networks", "UNet3D_XS", "SwinUNETR_XS", "--gpu-memory", "0.0001", "1") == 0
+    assert run("--networks", "UNet3D_XS", "SwinUNETR_XS", "--gpu-memory", "0.0001", "1", "--reserve", "0") == 0
     assert sorted(folder.iterdir()) == before
     records = json.loads((tmp_path / "out" / "plans.json").read_text(encoding="utf-8"))["rows"]
     assert [(r["network"], r["target_gb"]) for r in records] == [
@@ -51,7 +51,7 @@ def test_a_line_for_every_network_and_target(run, folder, tmp_path, capsys):
 
 
 def test_a_network_without_the_configuration_has_a_line(run, folder, capsys):
-    assert run("--networks", "mobile_unetr", "--gpu-memory", "1") == 0
+    assert run("--networks", "mobile_unetr", "--gpu-memory", "1", "--reserve", "0") == 0
     assert "no 3d_fullres for this network and dataset" in capsys.readouterr().out
 
 

@@ -96,7 +96,7 @@ def predictor(segmentation, detector, *, roi=None, mirroring=False, folds=(0,), 
 def volume(shape, seed=0, *, coordinates=True):
     """A preprocessed volume (C + 3, Z, Y, X) as CoordConv's preprocessor gives it."""
     image = torch.randn((CHANNELS, *shape), generator=torch.Generator().manual_seed(seed))
-    axes = [torch.linspace(-1, 1, n) for n in shape]
+    axes = [torch.linspace(1, 3, n) if n > 1 else torch.tensor([2.0]) for n in shape]
     field = torch.stack(torch.meshgrid(*axes, indexing="ij"))
     return torch.cat([image, field]) if coordinates else image
 

@@ -1,6 +1,11 @@
 """What a cascade refuses, and what it allows but says."""
 
+import json
 import logging
+import re
+import resource
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,7 +29,7 @@ def test_a_detector_that_gives_nan(folders):
     made = predictor(*folders)
     for weights in made.detector.list_of_parameters:
         weights.update({k: v * torch.nan for k, v in weights.items() if v.is_floating_point()})
-    with pytest.raises(ValueError, match="train the detector again"):
+    with pytest.raises(ValueError, match=r"ROIMobileUNETR3D_Tiny gives NaN or infinite values for the image"):
         made.predict_logits_from_preprocessed_data(volume(SHAPE))
 
 
@@ -34,6 +39,48 @@ def test_folds_in_nnunets_other_forms(folders, tmp_path):
     everything = models.write(tmp_path, models.SEGMENTATION, "3d_fullres", folds=("all",))
     assert len(predictor(everything, folders[1], folds="all").list_of_parameters) == 1
     assert "has no checkpoint_final.pth; those with it: all" in refusal(everything, folders[1], folds=None)
+
+
+@pytest.mark.skipif(not Path("/proc/self/io").is_file(), reason="needs Linux")
+def test_the_optimisers_state_is_not_read(folders, tmp_path):
+    """What is read of a checkpoint by system calls, and by pages of a file that is mapped."""
+    folder = models.write(tmp_path, models.SEGMENTATION, "3d_fullres")
+    path = folder / "fold_0" / "checkpoint_final.pth"
+    small = path.stat().st_size
+    saved = torch.load(path, weights_only=False)
+    torch.save({**saved, "optimizer_state": {"momentum": torch.zeros(2**24)}}, path)  # 64 MiB
+    pages, calls = resource.getrusage(resource.RUSAGE_SELF), calls_read()
+    made = predictor(folder, folders[1])
+    assert calls_read() - calls < 2**23 > small
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - pages.ru_maxrss < 2**15  # KiB
+    kept = {t.untyped_storage().nbytes() for t in made.list_of_parameters[0].values()}
+    assert max(kept) < small, "tensors of their own, off the mapped file"
+
+
+def calls_read():
+    """Bytes that this process has read by system calls."""
+    return int(re.search(r"rchar: (\d+)", Path("/proc/self/io").read_text())[1])
+
+
+def test_a_checkpoint_that_is_cut_short(folders, tmp_path):
+    folder = models.write(tmp_path, models.SEGMENTATION, "3d_fullres")
+    path = folder / "fold_0" / "checkpoint_final.pth"
+    path.write_bytes(path.read_bytes()[:-100])
+    assert "checkpoint_final.pth is no checkpoint that torch saved, or is cut short" in refusal(folder, folders[1])
+
+
+def test_datasets_of_nnunets_older_key(folders, tmp_path):
+    """``modality`` in place of ``channel_names``, which nnU-Net reads first."""
+    both = [tmp_path / "results" / folder.parent.name / folder.name for folder in folders]
+    shutil.copytree(folders[0].parent, both[0].parent)
+    for folder in both:
+        described = json.loads((folder / "dataset.json").read_text())
+        described["modality"] = described.pop("channel_names")
+        (folder / "dataset.json").write_text(json.dumps(described))
+    made = predictor(*both, roi=mask(SHAPE, TUMOR))
+    assert made.predict_logits_from_preprocessed_data(volume(SHAPE)).shape == (3, *SHAPE)
+    with pytest.raises(ValueError, match="3 channels; expected are 4, in this order: T1, T1ce, T2, FLAIR"):
+        made.predict_logits_from_preprocessed_data(volume(SHAPE)[1:])
 
 
 def test_without_a_detector(folders):

@@ -1,6 +1,8 @@
 """nnUNetv2_predict_cascade as it is called, in this process."""
 
+import gc
 import json
+import os
 import re
 import subprocess
 import sys
@@ -9,6 +11,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunet_ext.cli import run_command
@@ -42,6 +45,10 @@ def segmentation(folder, name="a"):
 
 def reports(folder):
     return {p.stem: json.loads(p.read_text()) for p in (folder / "cascade").glob("*.json")}
+
+
+def summary(folder):
+    return json.loads((folder / "cascade_summary.json").read_text())
 
 
 def test_every_flag_of_the_installed_command():
@@ -82,10 +89,10 @@ def test_files_geometry_probabilities_and_reports(images, capsys):
         assert set(np.unique(segmentation(out, name))) <= {0, 1, 2, 3}
         assert np.load(out / f"{name}.npz")["probabilities"].shape == (3, *made.shape[::-1])
     found = reports(out)
-    assert set(found) == {"a", "b", "summary"}
+    assert set(found) == {"a", "b"}
     keys = {"components", "crop_boxes", "network_passes", "voxels_computed", "voxels_sliding_window", "seconds"}
     assert keys | {"fallback", "crops", "roi_ml"} <= set(found["a"])
-    assert found["summary"]["network_passes"] == found["a"]["network_passes"] + found["b"]["network_passes"]
+    assert summary(out)["network_passes"] == found["a"]["network_passes"] + found["b"]["network_passes"]
     assert "2 cases," in capsys.readouterr().out
 
 
@@ -145,7 +152,7 @@ def test_a_prediction_is_continued(images):
     after = {p.name: p.stat().st_mtime_ns for p in out.glob("*.nii.gz")}
     assert after["a.nii.gz"] == before["a.nii.gz"]
     assert set(after) == set(before)
-    assert reports(out)["summary"]["cases"] == 2
+    assert summary(out)["cases"] == 2
 
 
 def test_parts_share_the_cases(images):
@@ -156,7 +163,7 @@ def test_parts_share_the_cases(images):
     assert call(images, "-num_parts", "2", "-part_id", "1", out=parts) == 0
     for name in "ab":
         np.testing.assert_array_equal(segmentation(parts, name), segmentation(whole, name))
-    assert reports(parts)["summary"]["cases"] == 2
+    assert summary(parts)["cases"] == 2
 
 
 @pytest.mark.parametrize("merge", ["max", "gaussian"])
@@ -199,13 +206,12 @@ def test_the_previous_stage_of_nnunets_own_cascade(tmp_path, images, capsys, mon
     for case in "ab":
         np.testing.assert_array_equal(segmentation(images.parent / "out", case), segmentation(expected, case))
     (previous / "b.nii.gz").unlink()
-    assert call(images, *options, **{"-c": name}) == 2
-    assert "previous stage" in capsys.readouterr().err
+    assert call(images, *options, **{"-c": name}) == 1
+    assert "b: The segmentation of the previous stage" in capsys.readouterr().err
 
 
 def test_stock_trainers_segment_too(tmp_path, folders, monkeypatch, images):
     """nnU-Net's own network, read by nnU-Net itself; it has no coordinates."""
-    import torch
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
@@ -261,18 +267,101 @@ def test_folders_without_images(images, capsys):
     assert "holds no image CASE_0000.nii.gz" in capsys.readouterr().err
 
 
-def test_a_case_without_a_modality(images, capsys):
+def without_channel(images):
     (images / "b_0003.nii.gz").unlink()
-    assert call(images) == 2
-    assert "b_0000.nii.gz has 3 channels; expected are 4" in capsys.readouterr().err
-    assert not list(Path(images.parent / "out").glob("*.nii.gz"))
 
 
-def test_modalities_that_do_not_fit_together(images, capsys):
-    image = nib.load(images / "b_0002.nii.gz")
-    nib.save(image.slicer[:-1], images / "b_0002.nii.gz")
-    assert call(images) == 2
-    assert "they differ in shape, spacing or orientation" in capsys.readouterr().err
+def with_a_wrong_number(images):
+    (images / "b_0003.nii.gz").rename(images / "b_0007.nii.gz")
+
+
+def of_another_shape(images):
+    path = images / "b_0002.nii.gz"
+    nib.save(nib.load(path).slicer[:-1], path)
+
+
+def cut_short(images):
+    path = images / "b_0001.nii.gz"
+    path.write_bytes(path.read_bytes()[:-3000])
+
+
+def no_image(images):
+    (images / "b_0002.nii.gz").write_bytes(b"nothing")
+
+
+def four_axes(images):
+    path = images / "b_0002.nii.gz"
+    image = nib.load(path)
+    nib.save(nib.Nifti1Image(np.stack([image.get_fdata()] * 2, -1), image.affine), path)
+
+
+def beyond_numbers(images):
+    """Their mean is infinite, and what is normalised by it is NaN; NaN in a file is 0 for ITK."""
+    path = images / "b_0002.nii.gz"
+    image = nib.load(path)
+    nib.save(nib.Nifti1Image(np.full(image.shape, 3e38, np.float32), image.affine), path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (without_channel, "b_0000.nii.gz has 3 channels; expected are 4"),
+        (with_a_wrong_number, "have the numbers 0000, 0001, 0002, 0007"),
+        (of_another_shape, "they differ in shape, spacing or orientation"),
+        (cut_short, "b_0001.nii.gz is damaged"),
+        (no_image, "b_0002.nii.gz is damaged or no NIfTI file"),
+        (four_axes, "b_0002.nii.gz is 4D (18x20x22x2); split it"),
+        (beyond_numbers, "gives NaN or infinite values for b"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_case_that_cannot_be_segmented_is_told_and_the_others_are_done(images, capsys, spoil, said):
+    spoil(images)
+    assert call(images) == 1
+    error = capsys.readouterr().err
+    assert "1 cases failed and have no segmentation:\n  b: " in error
+    assert said in error
+    out = images.parent / "out"
+    assert {p.name for p in out.glob("*.nii.gz")} == {"a.nii.gz"}
+    assert set(reports(out)) == {"a"}
+    assert summary(out)["cases"] == 1
+
+
+def test_files_that_are_no_images_are_left_out_and_named(images, caplog):
+    for name in ("a_seg.nii.gz", "._a_0000.nii.gz", "x.nii.gz", "._.nii.gz"):
+        (images / name).write_bytes(b"not to be read")
+    assert call(images) == 0
+    assert {p.name for p in (images.parent / "out").glob("*.nii.gz")} == {"a.nii.gz", "b.nii.gz"}
+    assert "so left out: ._.nii.gz, ._a_0000.nii.gz, a_seg.nii.gz, x.nii.gz" in caplog.text
+
+
+def test_the_output_is_no_input(images, capsys):
+    assert call(images, out=images) == 2
+    assert "-o names the folder of the images" in capsys.readouterr().err
+    assert all(path.name.endswith(".nii.gz") for path in images.iterdir())
+
+
+def test_others_files_beside_the_reports_and_a_case_named_summary(images, caplog):
+    for path in images.glob("b_*"):
+        path.rename(path.with_name(path.name.replace("b_", "summary_")))
+    folder = images.parent / "out" / "cascade"
+    folder.mkdir(parents=True)
+    (folder / "mine.json").write_text('["not a report"]')
+    (folder / "half.json").write_text('{"case": ')
+    assert call(images) == 0
+    assert "so left out of the summary: half.json, mine.json" in caplog.text
+    assert summary(images.parent / "out")["cases"] == 2
+    assert json.loads((folder / "summary.json").read_text())["case"] == "summary"
+
+
+def test_garbage_collection_is_as_it_was_when_the_import_fails(monkeypatch):
+    def fails(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr(predict_cascade, "import_module", fails)
+    with pytest.raises(ImportError):
+        predict_cascade._import_predictor()
+    assert gc.isenabled()
 
 
 def test_an_output_that_is_a_file(images, capsys):
@@ -294,16 +383,19 @@ def test_parts_may_end_at_the_same_time(tmp_path):
     code = f"from nnunet_ext.cascade.report import summarise, Path\n{again}"
     parts = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
     assert [part.wait() for part in parts] == [0, 0]
-    assert reports(tmp_path)["summary"]["seconds"] == {"export": 2.0}
+    assert summary(tmp_path)["seconds"] == {"export": 2.0}
 
 
-def test_a_file_that_is_no_image(images, capsys):
-    (images / "b_0002.nii.gz").write_bytes(b"nothing")
-    assert call(images) == 2
-    assert "b_0000.nii.gz and its other modalities cannot be read" in capsys.readouterr().err
-    out = images.parent / "out"
-    assert {p.name for p in out.glob("*.nii.gz")} == {"a.nii.gz"}
-    assert reports(out)["summary"]["cases"] == 1
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
+def test_threads_are_for_the_processors_that_this_process_may_use():
+    allowed, threads = os.sched_getaffinity(0), torch.get_num_threads()
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        predict_cascade._device("cpu")
+        assert torch.get_num_threads() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+        torch.set_num_threads(threads)
 
 
 def test_no_gpu(images, capsys, monkeypatch):

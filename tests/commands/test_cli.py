@@ -1,14 +1,18 @@
 import inspect
+import io
 import json
 import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from nnunet_ext import __version__
-from nnunet_ext.cli import COMMANDS, main
+from nnunet_ext.cli import COMMANDS, main, run_command
+from nnunet_ext.commands import doctor
+from nnunet_ext.commands.finding import ok
 from nnunet_ext.networks.registry import specs
 
 HEAVY = ("torch", "nnunetv2", "numpy")
@@ -95,3 +99,32 @@ def test_bad_input_found_later_is_one_sentence_and_exit_code_2(capsys):
 def test_the_package_runs_as_a_module():
     done = subprocess.run([sys.executable, "-m", "nnunet_ext", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == f"nnunet_ext {__version__}\n"
+
+
+@pytest.mark.parametrize("argv", [["list"], ["list", "--json"], ["env"]], ids=" ".join)
+def test_a_reader_that_leaves_makes_no_traceback(argv):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nnunet_ext", *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    _, said = process.communicate()
+    assert b"Traceback" not in said
+    assert b"Exception ignored" not in said
+    assert process.returncode == 141
+
+
+def test_another_broken_pipe_is_not_hidden():
+    def run(args):
+        raise BrokenPipeError("a worker's")
+
+    with pytest.raises(BrokenPipeError, match="a worker's"):
+        run_command("test", SimpleNamespace(__doc__="", add_arguments=lambda parser: None, run=run), [])
+
+
+def test_what_a_terminal_cannot_show_is_written_as_escapes(monkeypatch):
+    narrow = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", narrow)
+    monkeypatch.setattr(doctor, "CHECKS", [lambda: iter([ok("a folder \udcff \u6f22 \xe9")])])
+    assert main(["doctor"]) == 0
+    narrow.flush()
+    assert b"a folder \\udcff \\u6f22 \xe9\n" in narrow.buffer.getvalue()

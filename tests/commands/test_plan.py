@@ -1,6 +1,7 @@
 import pytest
 
 from nnunet_ext.cli import main
+from nnunet_ext.commands.preprocessed import dataset_number
 from nnunet_ext.planning.memory import TrainingMemory
 from tests.planning import dataset
 
@@ -16,7 +17,7 @@ def folder(tmp_path, monkeypatch, capsys):
 
 
 def call(*options, trainer=TRAINER, memory="0.02", number="501"):
-    return main(["plan", "-d", number, "-tr", trainer, "--gpu-memory", memory, *options])
+    return main(["plan", "-d", number, "-tr", trainer, "--gpu-memory", memory, "--reserve", "0", *options])
 
 
 def test_plans_are_written_and_told(folder, capsys):
@@ -27,10 +28,30 @@ def test_plans_are_written_and_told(folder, capsys):
     patch = "x".join(map(str, plan["patch_size"]))
     assert row.split()[:3] == ["3d_fullres", patch, str(plan["batch_size"])]
     assert "memory: " in row
-    assert "for a card of 0.0222 GB" in lines[-3]
+    assert "For a card of 0.02 GB, of which 0 are held back" in lines[-3]
     assert row.endswith("nnUNetPlans_3d_fullres")
     assert f"-p {NAME}" in lines[-2]
     assert f"nnUNetv2_preprocess -d 501 -plans_name {NAME} -c 2d 3d_fullres" in lines[-1]
+
+
+def test_a_dataset_of_four_digits_is_preprocessed_by_its_number(folder):
+    assert dataset_number(folder) == 501
+    assert dataset_number(folder.parent / "Dataset1000_Tiny") == 1000
+    assert dataset_number(folder.parent / "Dataset003_100") == 3
+    with pytest.raises(ValueError, match="is no dataset of nnU-Net"):
+        dataset_number(folder.parent)
+
+
+def test_what_holds_no_tensor_is_held_back(folder, capsys):
+    assert call("--reserve", "2.5", memory="2.52") == 0
+    assert "For a card of 2.52 GB, of which 2.5 are held back" in capsys.readouterr().out
+    held_back = dataset.plans(folder, "nnUNetPlans_UNet3D_XS_2.52GB")["configurations"]
+    assert call() == 0
+    for name, configuration in dataset.plans(folder, NAME)["configurations"].items():
+        assert held_back[name]["patch_size"] == configuration["patch_size"]
+    capsys.readouterr()
+    assert main(["plan", "-d", "501", "-tr", TRAINER, "--gpu-memory", "2.5"]) == 2
+    assert "Of 2.5 GB 2.5 are held back" in capsys.readouterr().err
 
 
 def test_what_does_not_fit_is_left_out_and_told(folder, monkeypatch, capsys):

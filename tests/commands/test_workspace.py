@@ -44,6 +44,13 @@ def test_a_folder_that_is_not_absolute(monkeypatch, folders):
     )
 
 
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_a_folder_in_quotes(monkeypatch, folders, quote):
+    value = f"{quote}{folders['nnUNet_raw']}{quote}"
+    monkeypatch.setenv("nnUNet_raw", value)
+    assert told(check_folders)[0] == ("error", f"nnUNet_raw is {value}, quotes included.")
+
+
 def test_a_folder_that_is_a_file(monkeypatch, folders, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("nnUNet_results", str(tmp_path / "file"))

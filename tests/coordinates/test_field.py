@@ -11,9 +11,9 @@ SIZES = st.lists(st.integers(1, 9), min_size=3, max_size=3)
 
 def test_a_volume_small_enough_to_write_down():
     found = coordinates((2, 3, 1))
-    np.testing.assert_array_equal(found[0, :, 0, 0], [-1, 1])
-    np.testing.assert_array_equal(found[1, 0, :, 0], [-1, 0, 1])
-    np.testing.assert_array_equal(found[2, 0, 0], [0])
+    np.testing.assert_array_equal(found[0, :, 0, 0], [1, 3])
+    np.testing.assert_array_equal(found[1, 0, :, 0], [1, 2, 3])
+    np.testing.assert_array_equal(found[2, 0, 0], [2])
     assert found.dtype == np.float32
 
 
@@ -21,8 +21,13 @@ def test_a_volume_small_enough_to_write_down():
 def test_each_channel_is_the_obvious_loop(shape):
     found = coordinates(shape)
     for voxel in np.ndindex(*shape):
-        expected = [2 * i / (n - 1) - 1 if n > 1 else 0 for i, n in zip(voxel, shape, strict=True)]
+        expected = [1 + 2 * i / (n - 1) if n > 1 else 2 for i, n in zip(voxel, shape, strict=True)]
         np.testing.assert_allclose(found[(slice(None), *voxel)], expected, atol=1e-6)
+
+
+@given(shape=SIZES)
+def test_no_place_inside_has_the_number_with_which_nnunet_pads(shape):
+    assert (coordinates(shape) >= 1).all()
 
 
 @given(shape=SIZES, data=st.data())

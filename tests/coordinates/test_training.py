@@ -76,7 +76,7 @@ def expected(trained, images):
     data, _, _ = DefaultPreprocessor(verbose=False).run_case_npy(
         images[1], None, {"spacing": [1.0, 1.0, 1.0]}, made.plans_manager, made.configuration_manager, made.dataset_json
     )
-    axes = [np.linspace(-1, 1, n, dtype=np.float32) for n in data.shape[1:]]
+    axes = [np.linspace(1, 3, n, dtype=np.float32) for n in data.shape[1:]]
     data = np.concatenate([data, np.stack(np.meshgrid(*axes, indexing="ij"))])
     made.network.load_state_dict(made.list_of_parameters[0])
     logits = made.predict_sliding_window_return_logits(torch.from_numpy(data))
@@ -147,6 +147,8 @@ def test_a_voxel_has_one_coordinate_in_every_tile_padding_and_mirror(trained, mi
     logits = made.predict_sliding_window_return_logits(data)
     torch.testing.assert_close(logits.float(), field, rtol=0, atol=2e-3)  # tiles are added up in half precision
     padded = torch.nn.functional.pad(field, (0, 0, 2, 2))
+    assert not padded[:, :, :2].any(), "outside"
+    assert (field >= 1).all(), "inside"
     tiles = [padded[s] for s in made._internal_get_sliding_window_slicers(padded.shape[1:])]
     mirrors = [()] + [(2,), (3,), (4,), (2, 3), (2, 4), (3, 4), (2, 3, 4)] * mirroring
     expected = [tile[None].flip(axes) for tile in tiles for axes in mirrors]
@@ -170,10 +172,16 @@ def test_the_training_loader_gives_each_voxel_its_coordinate_and_reads_only_the_
         return np.concatenate([field, np.zeros((CHANNELS - AXES, *image.shape[1:]), np.float32)]), *others
 
     monkeypatch.setattr(type(case).__mro__[1], "load_case", numbered)
+    outside = 0
     for _ in range(5):
         batch = inner.generate_train_batch()["data"]
         assert batch.shape[1] == CHANNELS + AXES
         assert torch.equal(batch[:, :AXES], batch[:, CHANNELS:])
+        padding = batch[:, CHANNELS:] == 0
+        assert torch.equal(padding.all(1), padding.any(1)), "outside along one axis is outside"
+        assert (batch[:, CHANNELS:][~padding] >= 1).all()
+        outside += padding.sum()
+    assert outside > 0, "the loader reads patches that are larger than the image"
 
 
 @pytest.mark.parametrize("configuration", ["2d", "3d_lowres"])

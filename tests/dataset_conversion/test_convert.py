@@ -302,6 +302,7 @@ def test_2020_grades_come_from_the_table_and_case_355_has_its_segmentation(tree:
         kind = path.name.removeprefix("BraTS20_Training_003_")
         odd = kind == "seg.nii.gz"
         path.rename(path.with_name("W39_1998.09.19_Segm.nii.gz" if odd else f"BraTS20_Training_355_{kind}"))
+    folder = folder.rename(folder.with_name("BraTS20_Training_355"))
     rows = (
         "Grade,BraTS_2018_subject_ID,BraTS_2020_subject_ID\nHGG,NA,BraTS20_Training_001\nLGG,X,BraTS20_Training_355\n"
     )

@@ -86,9 +86,10 @@ def test_stopped_after_a_change_it_still_writes_the_tables(
     assert convert(source) == 0
     before = (raw / DATASET / "cases.csv").read_text()
     path = next(source.rglob("Brats18_P01_1_1_t1.nii.gz"))
-    data = next(source.rglob("Brats18_P02_2_1_t1.nii.gz")).read_bytes()
+    image = nib.load(path)
+    values = np.asarray(image.dataobj).copy() + 1
     path.unlink()
-    path.write_bytes(data)
+    nib.save(nib.Nifti1Image(values, image.affine), path)
     with monkeypatch.context() as patch:
         patch.setattr(work.Writer, "__call__", refuse)
         assert convert(source) == 2

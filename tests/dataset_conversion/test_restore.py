@@ -66,7 +66,7 @@ def test_calls_without_sense_are_explained(predictions: Any, tmp_path: Path, cap
     calls = {
         (str(folder), str(folder)): "OUT is PRED",
         (str(tmp_path / "empty"), str(tmp_path / "out")): "holds no .nii.gz or .nii file",
-        (str(folder), str(tmp_path / "out"), "--edition", "2017"): "'2017' is unknown; give one of BraTS2018",
+        (str(folder), str(tmp_path / "out"), "--edition", "2016"): "'2016' is unknown; give one of BraTS2017",
         (str(folder), str(tmp_path / "out"), "--dataset", str(tmp_path / "foreign")): "give --edition instead",
         (str(tmp_path / "unnamed"), str(tmp_path / "out")): "patient, do not tell one edition; give --edition",
     }

@@ -1,4 +1,5 @@
 import importlib.util
+import os
 import pkgutil
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
 
-from nnunet_ext.discovery import SHIM, hook_folder, is_hook
+from nnunet_ext.discovery import HOOK_VARIABLE, SHIM, folders_after_ours, hook_folder, is_hook
 
 
 def load_shim():
@@ -85,3 +86,35 @@ def test_nnunet_finds_ours_and_goes_on_for_others(asked):
         search("nnUNetTrainer_Ours_Bad")
     assert sys.path == before
     assert "nnunet_ext_trainers" not in sys.modules
+
+
+def test_a_foreign_name_that_starts_like_ours_is_found_in_either_order(asked, monkeypatch, tmp_path):
+    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+    source = "from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer\n"
+    (tmp_path / "theirs.py").write_text(source + "class nnUNetTrainer_Ours_mine(nnUNetTrainer): pass\n")
+    monkeypatch.setenv(HOOK_VARIABLE, os.pathsep.join([str(tmp_path), str(hook_folder())]))
+    assert recursive_find_trainer_class_by_name("nnUNetTrainer_Ours_mine").__module__ == "theirs"
+    assert asked == []
+    monkeypatch.setenv(HOOK_VARIABLE, os.pathsep.join([str(hook_folder()), str(tmp_path)]))
+    with pytest.warns(UserWarning, match="no such word nnU-Net looks for it in"):
+        assert recursive_find_trainer_class_by_name("nnUNetTrainer_Ours_mine").__module__ == "theirs"
+    with pytest.raises(RuntimeError), pytest.warns(UserWarning, match="no such word"):
+        recursive_find_trainer_class_by_name("nnUNetTrainer_Ours_nobodys")
+    monkeypatch.setenv(HOOK_VARIABLE, os.pathsep.join([str(tmp_path), str(hook_folder())]))
+    with pytest.raises(ValueError, match="no such word"):
+        recursive_find_trainer_class_by_name("nnUNetTrainer_Ours_nobodys")
+
+
+def test_folders_after_ours(monkeypatch, tmp_path):
+    ours, there = str(hook_folder()), str(tmp_path)
+    for value, after in {
+        "": [],
+        ours: [],
+        os.pathsep.join([there, ours]): [],
+        os.pathsep.join([ours, there, "gone", ""]): [there],
+        os.pathsep.join([ours + os.sep, ours, there]): [there],
+        there: [],
+    }.items():
+        monkeypatch.setenv(HOOK_VARIABLE, value)
+        assert folders_after_ours() == after, value

@@ -10,7 +10,7 @@ BATCH_NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
 
 
-def operators(dims=2, act=nn.ReLU, norm=None, bias=False):
+def operators(dims=2, act=nn.ReLU, norm=None, bias=False, patch_size=None):
     """A topology whose blocks have the operators of most published implementations: batch normalisation, no bias."""
     return Topology(
         conv_op=CONVOLUTION[dims],
@@ -19,6 +19,7 @@ def operators(dims=2, act=nn.ReLU, norm=None, bias=False):
         norm_op=norm or BATCH_NORM[dims],
         nonlin=act,
         conv_bias=bias,
+        patch_size=patch_size,
     )
 
 

@@ -1,7 +1,7 @@
-"""``python -m tests.networks.tables [PYTEST ARGUMENT ...]`` tests the networks and fills docs/networks.md.
+"""``python -m tests.networks.tables [PYTEST ARGUMENT ...]`` tests the networks and renews their tables.
 
-Oracles: the largest deviation from each independent implementation. Contract: how many checks each network passes.
-Learning: the results that ``make learn`` keeps. Nothing is written unless all tests pass.
+Oracles: the largest deviation from each independent implementation. Contract: how many checks each network passes. Both
+are written into benchmarks/results, and from there into docs/networks.md. Nothing is written unless all tests pass.
 """
 
 import json
@@ -14,11 +14,11 @@ from collections import defaultdict
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from benchmarks import learn
+from benchmarks import documents, record
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENT = ROOT / "docs" / "networks.md"
-LEARNED = ROOT / "benchmarks" / "results" / "learn.json"
+ORACLES = ("family", "held against", "comparisons", "largest deviation")
+CONTRACT = ("network", "checks passed in 2D", "in 3D", "does not apply")
 
 
 def run(folder, arguments):
@@ -29,19 +29,18 @@ def run(folder, arguments):
 
 
 def oracles(rows):
-    """Markdown: family and oracle, number of comparisons, largest deviation."""
+    """Of each family and oracle the number of comparisons and the largest deviation."""
     groups = defaultdict(list)
     for row in rows:
         groups[row["family"], row["oracle"]].append(row)
-    lines = ["| family | held against | comparisons | largest deviation |", "|---|---|---:|---:|"]
-    for (family, oracle), found in sorted(groups.items()):
-        compared = len({row["what"] for row in found})
-        lines.append(f"| {family} | {oracle} | {compared} | {max(row['deviation'] for row in found):.1e} |")
-    return "\n".join(lines)
+    return [
+        [family, oracle, str(len({row["what"] for row in found})), f"{max(row['deviation'] for row in found):.1e}"]
+        for (family, oracle), found in sorted(groups.items())
+    ]
 
 
 def contract(report):
-    """Markdown: network, checks passed in 2D and in 3D, why others do not apply."""
+    """Of each network the checks passed in 2D and in 3D, and why others do not apply."""
     passed, reasons = defaultdict(lambda: {"2d": 0, "3d": 0}), defaultdict(set)
     for case in ET.parse(report).iter("testcase"):
         found = re.search(r"\[(\w+)-([23]d)", case.get("name"))
@@ -53,19 +52,17 @@ def contract(report):
             passed[network][dims] += 1
         else:
             reasons[network].add(skipped.get("message").removeprefix(f"{network} "))
-    lines = ["| network | checks passed in 2D | in 3D | does not apply |", "|---|---:|---:|---|"]
-    for network, counts in passed.items():
-        cells = [str(n or "") for n in counts.values()]
-        lines.append(f"| {network} | {' | '.join(cells)} | {'; '.join(sorted(reasons[network]))} |")
-    return "\n".join(lines)
+    return [
+        [network, *(str(n or "") for n in counts.values()), "; ".join(sorted(reasons[network]))]
+        for network, counts in passed.items()
+    ]
 
 
-def put(name, table):
-    """Puts a table between its markers in the document."""
-    text = DOCUMENT.read_text(encoding="utf-8")
-    begin, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
-    before, rest = text.split(begin)
-    DOCUMENT.write_text(f"{before}{begin}{table}{end}{rest.split(end)[1]}", encoding="utf-8")
+def save(name, header, lines):
+    """The table as JSON and as Markdown."""
+    path = record.RESULTS / f"{name}.json"
+    record.write_json(path, [dict(zip(header, line, strict=True)) for line in lines])
+    path.with_suffix(".md").write_text(record.markdown(header, lines) + "\n", encoding="utf-8")
 
 
 def main():
@@ -73,10 +70,9 @@ def main():
         folder = Path(name)
         run(folder, sys.argv[1:])
         rows = [json.loads(line) for line in (folder / "oracles.jsonl").read_text().splitlines()]
-        put("oracles", oracles(rows))
-        put("contract", contract(folder / "report.xml"))
-    if LEARNED.exists():
-        put("learning", learn.markdown(json.loads(LEARNED.read_text())["results"]))
+        save("oracles", ORACLES, oracles(rows))
+        save("contract", CONTRACT, contract(folder / "report.xml"))
+    documents.write()
 
 
 if __name__ == "__main__":

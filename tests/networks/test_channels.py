@@ -2,7 +2,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnunet_ext.networks.channels import ALIASES, DEFAULT_ORDER, default_channels, modality_of, resolve_channels
+from nnunet_ext.networks.channels import (
+    ALIASES,
+    DEFAULT_ORDER,
+    channel_names,
+    default_channels,
+    modality_of,
+    resolve_channels,
+)
 from nnunet_ext.networks.spec import MODALITIES
 
 orders = st.one_of(st.permutations(MODALITIES), st.permutations(DEFAULT_ORDER[2]))
@@ -23,6 +30,18 @@ def test_each_modality_is_found_under_its_name(dataset, data):
     wanted = data.draw(st.lists(st.sampled_from(order), unique=True))
     channels = resolve_channels(wanted, channel_names)
     assert [order[c] for c in channels] == wanted
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("T1", "T1ce", "T2", "FLAIR"),  # this converter, BraTS to 2021
+        ("t1n", "t1c", "t2w", "t2f"),  # BraTS from 2023
+        ("T1w", "T1gd", "T2w", "FLAIR"),  # the Medical Segmentation Decathlon, in another order
+    ],
+)
+def test_the_names_of_the_public_datasets_are_known(names):
+    assert resolve_channels(MODALITIES, {str(i): name for i, name in enumerate(names)}) == (0, 1, 2, 3)
 
 
 @given(datasets())
@@ -48,12 +67,32 @@ def test_an_unknown_name_is_refused(dataset, name, data):
 
 @pytest.mark.parametrize(
     "names",
-    [("t1", "t1n", "t2", "flair"), ("t1ce", "t2", "flair"), ("t1ce",), (), ("t1ce", "flair", "flair")],
+    [
+        ("t1", "t1n", "t2", "flair"),
+        ("t1ce", "t1c", "t2", "flair"),
+        ("t1ce", "t2", "flair"),
+        ("t1ce",),
+        (),
+        ("t1ce", "flair", "flair"),
+    ],
     ids=str,
 )
 def test_twice_the_same_or_another_number_is_refused(names):
     with pytest.raises(ValueError, match="each modality once"):
         resolve_channels(("t1ce",), {str(i): name for i, name in enumerate(names)})
+
+
+def test_names_are_read_under_both_of_nnunets_keys():
+    names = {"0": "T1", "1": "T1ce"}
+    assert channel_names({"channel_names": names}) == channel_names({"modality": names}) == names
+    assert channel_names({"modality": names, "channel_names": {}}) == names, "nnU-Net reads the older one first"
+    with pytest.raises(ValueError, match=r"there/dataset\.json names no channels"):
+        channel_names({"labels": {}}, "there/dataset.json")
+
+
+def test_the_message_names_the_file():
+    with pytest.raises(ValueError, match=r"give channel_names in there/dataset\.json known names"):
+        resolve_channels(("t1ce",), {"0": "a", "1": "b"}, "there/dataset.json")
 
 
 def test_no_name_stands_for_two_modalities():

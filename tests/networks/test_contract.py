@@ -112,10 +112,35 @@ def test_prediction_is_what_training_computes(network, patch):
         torch.testing.assert_close(found, expected.detach(), atol=1e-8, rtol=1e-8)
 
 
-def test_every_parameter_gets_a_finite_gradient(trained):
+def test_every_parameter_gets_a_finite_gradient_that_is_not_all_zero(trained):
     gradients = {name: p.grad for name, p in trained[0].named_parameters()}
     assert [n for n, g in gradients.items() if g is None] == []
     assert [n for n, g in gradients.items() if not g.isfinite().all()] == []
+    assert [n for n, g in gradients.items() if not g.any()] == []
+
+
+def test_every_channel_that_is_read_reaches_the_output_and_no_other(case, patch, network):
+    spec, _ = case
+    read = spec.modalities or DEFAULT_ORDER[plans.CHANNELS]
+    x = plans.image(patch).requires_grad_()
+    (gradient,) = torch.autograd.grad(network(x)[0].square().mean(), x)
+    largest = gradient.abs().amax((0, *range(2, x.ndim)))
+    reached = [m for m, g in zip(DEFAULT_ORDER[plans.CHANNELS], largest, strict=True) if g > 1e-9]
+    assert reached == [m for m in DEFAULT_ORDER[plans.CHANNELS] if m in read]
+
+
+def test_weights_of_another_size_or_version_are_refused_in_a_sentence(network):
+    state = network.state_dict()
+    first = next(key for key, value in state.items() if value.ndim > 1)
+    wrong = [
+        {key: value for key, value in state.items() if key != first},
+        {**state, "encoder.unknown": state[first]},
+        {**state, first: state[first][:1, :0]},
+    ]
+    for weights in wrong:
+        with pytest.raises(ValueError, match=r"not those of \w+ in size .* a version before 0\.2\.0.* or train anew"):
+            network.load_state_dict(weights)
+    assert network.load_state_dict(wrong[0], strict=False).missing_keys == [first]
 
 
 def test_each_weight_has_one_name(network):

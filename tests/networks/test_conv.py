@@ -3,9 +3,12 @@ import pickle
 
 import pytest
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from torch import nn
 
-from nnunet_ext.networks.conv import CHANNELS_LAST, Conv2d, Conv3d, by_device
+from nnunet_ext.networks.by_device import CHANNELS_LAST
+from nnunet_ext.networks.conv import Conv2d, Conv3d
 from nnunet_ext.networks.topology import Topology
 from tests.networks import plans
 
@@ -96,4 +99,57 @@ def test_no_graph_break_when_compiled(kind):
 @pytest.mark.parametrize("dims", [2, 3])
 def test_planned_convolutions_are_ours(dims):
     assert Topology.from_plan(plans.isotropic(dims)).conv_op is TWINS[dims][0]
-    assert by_device(nn.Conv1d) is nn.Conv1d
+
+
+def results(dims, shape, options):
+    """Of ours and of torch's convolution with equal weights: maps, or the error's class."""
+    ours, torchs = pair(dims, options["in_channels"], **{k: v for k, v in options.items() if k != "in_channels"})
+    x, found = torch.randn(shape, generator=torch.Generator().manual_seed(0)), []
+    for module in (ours, torchs):
+        try:
+            with torch.no_grad():
+                found.append(module(x))
+        except (RuntimeError, ValueError) as error:
+            found.append(type(error))
+    return found
+
+
+@st.composite
+def settings_of_a_convolution(draw):
+    dims, groups = draw(st.sampled_from([2, 3])), draw(st.sampled_from([1, 1, 2, 3]))
+
+    def axes(values):
+        return draw(
+            st.one_of(st.sampled_from(values).map(lambda v: (v,) * dims), st.tuples(*[st.sampled_from(values)] * dims))
+        )
+
+    options = {
+        "in_channels": groups * draw(st.integers(1, 2)),
+        "kernel_size": axes([1, 2, 3]),
+        "dilation": axes([1, 2]),
+        "groups": groups,
+        "bias": draw(st.booleans()),
+        "padding": draw(st.sampled_from(["same", "valid", None])) or axes([0, 1, 2]),
+        "padding_mode": draw(st.sampled_from(["zeros", "replicate", "reflect", "circular"])),
+        "stride": 1,
+    }
+    if options["padding"] != "same":
+        options["stride"] = axes([1, 2])
+    batch = draw(st.sampled_from([(), (1,), (2,)]))
+    channels = draw(st.sampled_from([options["in_channels"]] * 3 + [1, 3]))
+    return dims, (*batch, channels, *draw(st.tuples(*[st.integers(3, 6)] * dims))), options
+
+
+@settings(max_examples=300)
+@given(settings_of_a_convolution())
+@example((3, (1, 4, 5, 5, 5), {"in_channels": 4, "kernel_size": 1, "padding": 1}))
+@example((3, (1, 1, 5, 5, 5), {"in_channels": 1, "kernel_size": 3, "padding": 1, "padding_mode": "replicate"}))
+@example((3, (1, 1, 5, 5, 5), {"in_channels": 1, "kernel_size": 3, "padding": "same"}))
+@example((3, (4, 5, 5, 5), {"in_channels": 4, "kernel_size": 1}))
+@example((3, (1, 1, 5, 5, 5), {"in_channels": 3, "kernel_size": 3, "groups": 3}))
+def test_every_setting_gives_what_torch_gives(setting):
+    found, expected = results(*setting)
+    if isinstance(expected, type):
+        assert found is expected
+    else:
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)

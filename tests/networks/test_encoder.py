@@ -29,7 +29,7 @@ def test_fusion_is_a_convolution_of_the_concatenated_maps(dims, channels, withou
 
 @pytest.mark.parametrize(
     ("named", "stages", "expected"),
-    [("a", 3, "aaa"), ("ab", 4, "abbb"), ("abc", 3, "abc"), ("abcd", 3, "bcd")],
+    [("a", 3, "aaa"), ("ab", 4, "abbb"), ("abc", 3, "abc"), ("abcd", 3, "acd"), ("abc", 1, "a")],
 )
-def test_the_last_named_stage_repeats_and_of_too_many_the_last_count(named, stages, expected):
+def test_the_last_named_stage_repeats_and_of_too_many_the_first_and_the_last_count(named, stages, expected):
     assert "".join(s.path for s in stages_for([Stage(n) for n in named], stages)) == expected

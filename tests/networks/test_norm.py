@@ -1,12 +1,13 @@
 import copy
 import pickle
+import warnings
 
 import pytest
 import torch
 from torch import nn
 
 from nnunet_ext.networks import norm, registry
-from nnunet_ext.networks.norm import InstanceNorm2d, InstanceNorm3d, by_device, overwrite_input
+from nnunet_ext.networks.norm import InstanceNorm2d, InstanceNorm3d
 from nnunet_ext.networks.topology import Topology
 from tests.networks import plans
 
@@ -78,7 +79,7 @@ def test_millions_of_voxels_keep_their_digits():
             torch.testing.assert_close(found.double(), exact, atol=2e-5, rtol=0)
 
 
-def test_only_a_declared_input_is_overwritten_and_only_without_a_graph():
+def test_the_input_is_overwritten_only_where_asked_and_only_without_a_graph():
     ours, _ = pair(3)
     x = maps(3, layout=torch.channels_last_3d)
     before = x.detach().clone()
@@ -86,10 +87,10 @@ def test_only_a_declared_input_is_overwritten_and_only_without_a_graph():
     with torch.no_grad():
         kept = ours(x)
     assert torch.equal(x, before)
-    overwrite_input(ours)(x)
+    ours(x, overwrite=True)
     assert torch.equal(x, before)
     with torch.no_grad():
-        assert ours(x) is x
+        assert ours(x, overwrite=True) is x
     assert torch.equal(x, kept)
 
 
@@ -113,6 +114,27 @@ def test_one_voxel_is_refused_as_by_torch():
     for either in pair(3):
         with pytest.raises(ValueError, match="more than 1 spatial element"):
             either(x)
+
+
+@pytest.mark.parametrize(
+    "shape", [(6, 4, 5, 7), (6, 6, 4, 5, 7), (4, 5, 7), (2, 12, 4, 5, 7), (2, 3, 4, 5, 7)], ids=str
+)
+def test_maps_without_a_batch_and_other_channels_are_torchs(shape):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    for affine in (True, False):
+        found, expected = (result_or_error(module, x) for module in pair(3, affine=affine))
+        assert type(found) is type(expected)
+        if isinstance(found, torch.Tensor):
+            torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def result_or_error(module, x):
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # other channels without weights are a warning of torch's
+            return module(x)
+    except (ValueError, RuntimeError) as error:
+        return error
 
 
 def test_running_statistics_are_torchs():
@@ -163,6 +185,5 @@ def test_every_normalisation_of_a_planned_network_is_ours(dims):
 
 
 def test_other_normalisations_stay():
-    assert by_device(nn.BatchNorm3d) is nn.BatchNorm3d
     plan = {**plans.isotropic(2), "norm_op": "torch.nn.BatchNorm2d", "norm_op_kwargs": {}}
     assert type(Topology.from_plan(plan).norm(2)) is nn.BatchNorm2d

@@ -34,7 +34,9 @@ def twin(stage, x, dilations, stride):
 @pytest.mark.parametrize("dilations", [(1, 2), (1, 2, 5)], ids=str)
 @pytest.mark.parametrize(("kernel", "stride"), [((3, 3, 3), (2, 2, 2)), ((1, 3, 3), (1, 2, 2))])
 def test_dilated_stage_is_its_twin_in_value_and_gradient(oracle_record, dilations, kernel, stride):
-    stage = randomise(PlainStage(2, 3, stage_plan(kernel, stride), dilations=dilations).double())
+    stage = randomise(
+        PlainStage(2, 3, stage_plan(kernel, stride, patch_size=(10, 10, 10)), dilations=dilations).double()
+    )
     results = []
     for compute in (stage, lambda x: twin(stage, x, dilations, stride)):
         x = maps(2, 2, 5, 7, 9).double().requires_grad_()

@@ -1,6 +1,7 @@
 """The 3D form of every convolutional stage of the zoo: inflated from its 2D form, and alike along all axes."""
 
 import pytest
+import torch
 
 from nnunet_ext.networks import registry
 from nnunet_ext.networks.encoder import stage_factory
@@ -42,7 +43,7 @@ def test_flat_kernels_see_each_slice_by_itself(make, stride, out_channels, index
     x = maps(2, IN, 3, 8, 12)
     found, expected = solid(x), slicewise(flat, x)
     assert found.shape == (2, out_channels, 3, 8 // stride, 12 // stride)
-    assert (found - expected).abs().max() <= 1e-5
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("axes", [(1, 2, 0), (2, 1, 0)], ids=str)

@@ -14,12 +14,13 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_ext.commands.plan import cells
 from nnunet_ext.networks import registry
-from nnunet_ext.planning.memory import COORDINATES, NEUTRAL, PREDICTED, TrainingMemory
+from nnunet_ext.planning.memory import COORDINATES, PREDICTED, TrainingMemory
 from nnunet_ext.planning.planner import FittingPlanner
 from nnunet_ext.planning.search import GB
 from nnunet_ext.profiling.predict import predict
 from nnunet_ext.trainers import trainer_class
 from nnunet_ext.trainers.recipe import Recipe
+from nnunet_ext.trainers.words import WORDS, changes_of_memory
 from tests.planning import dataset
 
 CLASSES = 3
@@ -51,7 +52,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def planner_of(folder, memory, gb, name="ours"):
-    return FittingPlanner(folder, dataset.plans(folder), memory, gb, name)
+    return FittingPlanner(folder, dataset.plans(folder), memory, gb, name, reserve=0)
 
 
 def planned(folder, memory, gb):
@@ -210,7 +211,7 @@ def test_data_of_the_stock_plans_are_used(folder):
 def test_other_data_are_not_used(folder, changed):
     base = dataset.plans(folder)
     base["configurations"]["3d_fullres"] |= changed
-    made = FittingPlanner(folder, base, Simple(), 1000, "ours")
+    made = FittingPlanner(folder, base, Simple(), 1000, "ours", reserve=0)
     made.plan_experiment()
     used = {name: c["data_identifier"] for name, c in dataset.plans(folder, "ours")["configurations"].items()}
     assert used == {"2d": "nnUNetPlans_2d", "3d_fullres": "ours_3d_fullres"}
@@ -218,7 +219,7 @@ def test_other_data_are_not_used(folder, changed):
 
 def test_nothing_is_shared_where_the_axes_are_in_another_order(folder):
     base = dataset.plans(folder) | {"transpose_forward": [2, 1, 0]}
-    made = FittingPlanner(folder, base, Simple(), 1000, "ours")
+    made = FittingPlanner(folder, base, Simple(), 1000, "ours", reserve=0)
     made.plan_experiment()
     assert {c["data_identifier"] for c in made.plans["configurations"].values()} == {"ours_2d", "ours_3d_fullres"}
 
@@ -303,26 +304,42 @@ def test_low_resolution_without_its_cascade_has_no_next_stage(tmp_path, monkeypa
 
 def test_what_the_recipe_changes_is_predicted_or_refused():
     spec, size = registry.find("unet3d_XS")
-    usual = Recipe().as_dict()
     neutral = {"initial_lr": 1.0, "weight_decay": 0.1, "schedule": "cosine", "epochs": 3, "iterations": 2, "seed": 1}
-    assert TrainingMemory.of(spec, size, usual | neutral, usual) == TrainingMemory(spec, size)
-    assert TrainingMemory.of(spec, size, usual | {"optimiser": "AdamW"}, usual).optimiser == "AdamW"
-    with pytest.raises(ValueError, match="another accumulation and loss"):
-        TrainingMemory.of(
-            spec, size, usual | {"accumulation": 2, "loss": "Focal"}, usual | {"accumulation": 1, "loss": "Dice"}
-        )
+    assert TrainingMemory.of(spec, size, changes_of_memory(Recipe(**neutral))) == TrainingMemory(spec, size)
+    changed = {"optimiser": "AdamW", "accumulation": 2, "precision": "FP32", "deep_supervision": False}
+    assert TrainingMemory.of(spec, size, changes_of_memory(Recipe(**changed))) == TrainingMemory(spec, size, **changed)
+    with pytest.raises(ValueError, match="a training with loss Focal; plan"):
+        TrainingMemory.of(spec, size, changes_of_memory(Recipe(loss="Focal")))
+    assert not changes_of_memory(Recipe(loss="Dice70CE30"))
 
 
-def test_every_field_of_a_recipe_is_known():
-    assert Recipe().as_dict().keys() <= NEUTRAL | PREDICTED
+def test_every_word_says_whether_its_memory_is_predicted():
+    said = {name for word in WORDS for name, kind in word.memory.items() if kind == "predicted"}
+    assert said == PREDICTED
+
+
+def test_words_that_change_memory_are_seen_in_the_prediction(folder, small):
+    plan = planner_of(folder, Simple(), 1).get_plans_for_configuration((1, 1, 1), (32, 32, 32), "any", 1e6, {})
+    architecture = plan["architecture"]["arch_kwargs"]
+
+    def needed(**changes):
+        memory = TrainingMemory.of(small.spec, small.size, changes_of_memory(Recipe(**changes)))
+        return memory(architecture, (2, 4, 32, 32, 32), classes=3, image_channels=4)
+
+    usual = needed()
+    assert needed(precision="FP32") > usual
+    assert needed(precision="BF16") <= usual
+    assert needed(deep_supervision=False) < usual
+    assert needed(accumulation=4) > usual, "gradients stay while the next batch is computed"
+    assert needed(optimiser="AdamW") > usual
+    assert needed(loss="Dice50CE50") == usual
 
 
 def test_coordinates_are_further_channels(folder, small):
     assert pytest.importorskip("nnunet_ext.coordinates.field").AXES == COORDINATES
     plan = planner_of(folder, Simple(), 1).get_plans_for_configuration((1, 1, 1), (16, 16, 16), "any", 1e6, {})
     architecture = plan["architecture"]["arch_kwargs"]
-    usual = Recipe().as_dict() | {"coordinates": False}
-    memory = TrainingMemory.of(small.spec, small.size, usual | {"coordinates": True}, usual)
+    memory = TrainingMemory.of(small.spec, small.size, {"coordinates": True})
     seven = small(architecture, (2, 7, 16, 16, 16), classes=3, image_channels=4)
     assert memory(architecture, (2, 4, 16, 16, 16), classes=3, image_channels=4) == seven
 
@@ -364,8 +381,18 @@ def test_slices_are_no_data_for_a_3d_network(tmp_path, monkeypatch):
 
 def test_missing_modalities_are_told_before_planning(tmp_path, monkeypatch):
     folder = dataset.write(tmp_path, monkeypatch, channels=("T1", "T2"))
-    with pytest.raises(ValueError, match="t1ce"):
+    source = tmp_path / "raw" / folder.name / "dataset.json"
+    with pytest.raises(ValueError, match=f"t1ce.*give channel_names in {source}"):
         planner_of(folder, TrainingMemory(*registry.find("dualbranch_14_ghostnet")), 1)
+
+
+def test_channels_under_nnunets_older_key(folder, tmp_path):
+    path = tmp_path / "raw" / folder.name / "dataset.json"
+    described = json.loads(path.read_text())
+    described["modality"] = described.pop("channel_names")
+    path.write_text(json.dumps(described))
+    planner_of(folder, Simple(registry.find("dualbranch_14_ghostnet")[0]), 1000).plan_experiment()
+    assert "3d_fullres" in dataset.plans(folder, "ours")["configurations"]
 
 
 def test_a_network_of_one_input_size_has_nothing_to_plan(folder):

@@ -11,7 +11,8 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_ext.cli import main
-from nnunet_ext.planning.roi import roi_spacing, with_cascade
+from nnunet_ext.commands import plan_roi
+from nnunet_ext.planning.roi import roi_spacing, times_planned, with_cascade
 from tests.planning import dataset
 from tests.trainers import workspace
 
@@ -62,6 +63,23 @@ def test_crops_have_the_data_and_the_strides_of_full_resolution():
     assert crop.patch_size == [96, 96, 96]
     for name in ("data_identifier", "spacing", "pool_op_kernel_sizes", "batch_size"):
         assert getattr(crop, name) == getattr(full, name)
+
+
+@pytest.mark.parametrize(
+    ("patch", "batch", "expected", "times"),
+    [
+        (128, 2, 2, 0.421875),  # 96^3 / 128^3: a smaller crop makes the batch no larger
+        (64, 12, 3, 0.84375),  # 12 * 64^3 voxels hold three crops of 96^3
+        (64, 2, 2, 3.375),  # a batch of one crop is too small for nnU-Net
+        (64, 1, 1, 3.375),
+    ],
+)
+def test_a_batch_of_crops_has_no_more_voxels_than_was_planned(patch, batch, expected, times):
+    plans = workspace.plans(4)
+    plans["configurations"]["3d_fullres"] |= {"patch_size": [patch] * 3, "batch_size": batch}
+    found = with_cascade(plans, {"shapes_after_crop": [[137, 170, 140]], "spacings": [[1.0] * 3]}, [64] * 3, [96] * 3)
+    assert found["configurations"]["3d_crop"]["batch_size"] == expected
+    assert times_planned(found) == times
 
 
 @pytest.mark.parametrize(
@@ -123,6 +141,34 @@ def test_without_images_nothing_is_planned(folder, capsys, monkeypatch):
     assert call() == 2
     assert "or only plan with --no_pp" in capsys.readouterr().err
     assert "3d_roi" not in dataset.plans(folder)["configurations"]
+
+
+def test_a_crop_that_needs_more_memory_than_was_planned_is_told(folder, capsys):
+    assert call("--no_pp", "--size", "32", "32", "32", "--crop", "32", "32", "32") == 0
+    assert "so training needs about as many times the memory" in capsys.readouterr().out
+    assert call("--no_pp", "--size", "32", "32", "32", "--crop", "16", "16", "16") == 0
+    assert "memory" not in capsys.readouterr().out
+
+
+def test_a_file_that_is_not_whole_is_not_preprocessed(folder, capsys):
+    before = dataset.plans(folder)
+    assert call("--size", "32", "32", "32", "--crop", "16", "16", "16") == 2  # its images are empty files
+    error = capsys.readouterr().err
+    assert "Nothing is preprocessed: 5 of 5 files are not whole" in error
+    assert "case_0000.nii.gz is damaged" in error
+    assert dataset.plans(folder) == before
+
+
+def test_a_dataset_of_four_digits_is_preprocessed_by_its_number(folder, monkeypatch):
+    from nnunetv2.experiment_planning import plan_and_preprocess_api
+
+    asked = []
+    monkeypatch.setattr(plan_and_preprocess_api, "preprocess_dataset", lambda number, *_: asked.append(number))
+    for root in (folder.parent, folder.parents[1] / "raw"):
+        (root / folder.name).rename(root / "Dataset1000_Tiny")
+    monkeypatch.setattr(plan_roi, "_check_images", lambda *_: None)
+    assert main(["plan-roi", "-d", "1000", "--size", "32", "32", "32", "--crop", "16", "16", "16"]) == 0
+    assert asked == [1000]
 
 
 def test_without_a_fingerprint(folder, capsys):

@@ -205,5 +205,5 @@ def test_cpu_has_no_amp():
 
 def test_autocast_halves_the_maps_of_a_convolutional_network():
     wide, narrow = (predict(build("unet3d_xs"), (2, 4, *PATCH), precision=p).training for p in ("fp32", "amp"))
-    assert 0.45 < narrow.activations / wide.activations < 0.65
+    assert 0.45 < narrow.pam / wide.pam < 0.65
     assert narrow.parameters == wide.parameters

@@ -78,6 +78,22 @@ def test_optimiser_state_and_accumulation_cost_memory():
     assert twice.gradients > 0.9 * plain.parameters > plain.gradients
 
 
+def test_optimiser_temporaries_are_no_activations():
+    """Both copy all gradients, whatever the batch; the activations of both passes know nothing of it."""
+    small, large = (memory(follow_training(build("unetr_xs"), (batch, *INPUT[1:]))[0]) for batch in (1, 2))
+    adam = memory(follow_training(build("unetr_xs"), INPUT, optimiser="AdamW")[0])
+    assert small.most_temporaries == large.most_temporaries == small.gradients
+    assert adam.most_temporaries >= small.gradients
+    assert small.pam < large.pam == adam.pam
+    assert small.pam < small.most_temporaries, "the larger part, which hid the activations"
+
+
+def test_inference_is_of_one_sample():
+    costs = [predict(build("unet3d_xs"), (batch, *INPUT[1:])) for batch in (1, 3)]
+    assert costs[0].inference == costs[1].inference
+    assert 2 * costs[0].training.pam < costs[1].training.pam
+
+
 def test_deep_supervision_costs_memory():
     network = build("unet3d_xs")
     network.decoder.deep_supervision = False

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from nnunet_ext.profiling.predict import predict
+from nnunet_ext.profiling.autocast import precision_of
+from nnunet_ext.profiling.predict import _follow_forward, memory, predict
 from nnunet_ext.profiling.stages import stage_of_parameters, stages_of
 from nnunet_ext.profiling.timeline import find_peak
 from nnunet_ext.profiling.tracker import ACTIVATION, Block, Tracker
@@ -67,7 +68,28 @@ def test_peak_of_a_chain_by_hand():
     peak = find_peak(tracker.blocks)
     # the square of the first stage, its doubled form, the latter's square and the sum live at once
     assert peak.by_stage == {"first": 100 * FLOAT, "second": (200 + 200 + 1) * FLOAT}
-    assert peak.by_kind == {"input": 100 * FLOAT, ACTIVATION: 501 * FLOAT}
+    assert peak.by_kind == peak.highest == {"input": 100 * FLOAT, ACTIVATION: 501 * FLOAT}
+
+
+def test_activations_peak_at_another_moment_than_all_memory():
+    """By hand: ten bytes of activations at once, five when the gradient is there."""
+    blocks = [Block(10, "a", ACTIVATION, 1, 2), Block(100, "b", "gradient", 3), Block(5, "b", ACTIVATION, 4)]
+    peak = find_peak(blocks)
+    assert peak.by_kind == {ACTIVATION: 5, "gradient": 100}
+    assert peak.highest == {ACTIVATION: 10, "gradient": 100}
+    assert peak.by_stage == {"a": 10, "b": 0}
+    assert peak.own_peaks == {"a": 10, "b": 5}
+    assert (memory(peak).pam, memory(peak).total, memory(peak).stage) == (10, 105, "a")
+
+
+def test_half_precision_copies_of_weights_are_no_activations():
+    """By hand: of 64 numbers 32 are made, all in half precision, and so is the copy of 64 x 32 weights."""
+    network = nn.Linear(64, 32, bias=False, device="meta")
+    seen = _follow_forward(network, (1, 64), precision_of("cuda", "amp"), "cuda")
+    found = memory(find_peak(seen.blocks))
+    assert (found.pam, found.most_copies, found.copies) == (2 * (64 + 32), 2 * 64 * 32, 2 * 64 * 32)
+    assert found.parameters == FLOAT * 64 * 32
+    assert found.total == found.pam + found.copies + found.parameters + FLOAT * 64
 
 
 def test_views_and_changes_in_place_take_no_memory():
@@ -91,8 +113,8 @@ def test_rows_of_stages_add_up(name):
     rows = cost.stages
     assert sum(r.parameters for r in rows) == cost.parameters == sum(p.numel() for p in network.parameters())
     assert sum(r.macs for r in rows) == cost.macs
-    assert sum(r.training for r in rows) == cost.training.activations
-    assert sum(r.inference for r in rows) == cost.inference.activations
+    assert sum(r.training for r in rows) == cost.training.pam
+    assert sum(r.inference for r in rows) == cost.inference.pam
     assert all(r.training_peak >= r.training and r.inference_peak >= r.inference for r in rows)
     # of UNETR the position of each token is a parameter of the encoder itself
     loose = sum(p.numel() for part, p in network.named_parameters() if part == "encoder.position")
@@ -169,6 +191,7 @@ def test_peak_is_the_highest_of_all_moments(blocks):
     peak = find_peak(blocks)
     assert sum(peak.by_kind.values()) == live(moment)
     assert peak.by_kind == {kind: live(moment, kind=kind) for kind in peak.by_kind}
-    assert sum(peak.by_stage.values()) == peak.by_kind.get(ACTIVATION, 0)
+    assert peak.highest == {kind: max(live(t, kind=kind) for t in range(130)) for kind in peak.by_kind}
+    assert sum(peak.by_stage.values()) == peak.highest.get(ACTIVATION, 0)
     for stage, nbytes in peak.own_peaks.items():
         assert nbytes == max(live(t, kind=ACTIVATION, stage=stage) for t in range(130))

@@ -1,13 +1,14 @@
 """ConvNeXt (Liu et al. 2022, arXiv:2201.03545, CVPR): a large depthwise convolution, then a perceptron per voxel.
 
-Differences: written for 2D and 3D; a stage is entered as the paper's stem is, by a convolution without overlap and a
-normalisation behind it, and has one block; no drop path. Layer normalisation over the channels of a voxel and GELU
-belong to the family and are not taken from the plan.
+Differences: written for 2D and 3D; two blocks a stage; no drop path; no layer scale, whose 1e-6 multiplies what a block
+adds, and its gradients, at the start: ConvNeXt V2 (Woo et al. 2023, arXiv:2301.00808) and MedNeXt, the family's 3D form
+in nnU-Net (Roy et al. 2023, arXiv:2303.09975), have none either. A stage is entered as in the paper, by a normalisation
+and a convolution without overlap, which is dense, but holds less than a quarter of the encoder's parameters and MACs.
+Layer normalisation over the channels of a voxel and GELU belong to the family and are not taken from the plan.
 """
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from nnunet_ext.networks.encoder import StagePlan
@@ -16,7 +17,7 @@ from nnunet_ext.networks.topology import Topology
 
 KERNEL = 7
 EXPANSION = 4
-LAYER_SCALE = 1e-6
+BLOCKS = 2
 EPS = 1e-6
 
 
@@ -32,7 +33,7 @@ class ChannelNorm(nn.LayerNorm):
 
 
 class ConvNeXtBlock(nn.Module):
-    """Depthwise convolution, normalisation and two pointwise convolutions, scaled per channel and added to the input.
+    """Depthwise convolution, normalisation and two pointwise convolutions, added to the input.
 
     An axis that the stage's kernel does not look across (size 1) is not looked across here either.
     """
@@ -45,20 +46,20 @@ class ConvNeXtBlock(nn.Module):
         self.expand = convolution(topology, channels, EXPANSION * channels, bias=True)
         self.act = nn.GELU()
         self.project = convolution(topology, EXPANSION * channels, channels, bias=True)
-        self.scale = nn.Parameter(torch.full((channels, *(1,) * topology.dims), LAYER_SCALE))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, Z, Y, X) to the same shape."""
-        return x + self.scale * self.project(self.act(self.expand(self.norm(self.depthwise(x)))))
+        return x + self.project(self.act(self.expand(self.norm(self.depthwise(x)))))
 
 
 class ConvNeXtStage(nn.Sequential):
-    """A convolution whose kernel is the stride (in stage 1: the plan's kernel), and from stage 2 on a block."""
+    """A normalisation, a convolution whose kernel is the stride, then ``BLOCKS`` blocks."""
+
+    paper_blocks = (ConvNeXtBlock,)
 
     def __init__(self, in_channels: int, out_channels: int, plan: StagePlan) -> None:
         super().__init__()
-        kernel = plan.stride if plan.index else plan.kernel_size
-        self.down = convolution(plan.topology, in_channels, out_channels, kernel, stride=plan.stride, bias=True)
-        self.norm = ChannelNorm(out_channels)
-        if plan.index:
-            self.block = ConvNeXtBlock(plan.topology, out_channels, plan.kernel_size)
+        self.norm = ChannelNorm(in_channels)
+        self.entry = convolution(plan.topology, in_channels, out_channels, plan.stride, stride=plan.stride, bias=True)
+        for i in range(BLOCKS):
+            self.add_module(f"block{i}", ConvNeXtBlock(plan.topology, out_channels, plan.kernel_size))

@@ -1,8 +1,8 @@
 """GhostNet (Han et al. 2020, arXiv:1911.11907, CVPR): half of the maps are made from the other half by cheap filters.
 
-Differences: written for 2D and 3D; normalisation and activation come from the plan; every stage is entered by a plain
-convolution that carries the stride, as the paper's stem does, because in 3D the paper's strided bottleneck expands its
-channels at eight times the voxels; no squeeze-and-excitation.
+Differences: written for 2D and 3D; normalisation and activation come from the plan; a stage is entered by a depthwise
+convolution with the stride and a pointwise one, because in 3D the paper's strided bottleneck expands its channels at
+eight times the voxels, and then has two bottlenecks; no squeeze-and-excitation.
 """
 
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from nnunet_ext.networks.encoder import StagePlan
-from nnunet_ext.networks.layers import ConvNormAct
+from nnunet_ext.networks.layers import ConvNormAct, LightEntry
 from nnunet_ext.networks.topology import Topology
 
 EXPANSION = 2  # mid channels of a bottleneck, in multiples of its output
-BLOCKS = 1
+BLOCKS = 2
 
 
 class GhostModule(nn.Module):
@@ -85,12 +85,14 @@ class GhostBottleneck(nn.Module):
 
 
 class GhostStage(nn.Sequential):
-    """A plain convolution with the stage's stride, then, from stage 2 on, ``BLOCKS`` bottlenecks."""
+    """A light entry with the stage's stride, then ``BLOCKS`` bottlenecks."""
+
+    paper_blocks = (GhostBottleneck,)
 
     def __init__(self, in_channels: int, out_channels: int, plan: StagePlan) -> None:
         super().__init__()
-        self.stem = ConvNormAct(plan.topology, in_channels, out_channels, plan.kernel_size, stride=plan.stride)
-        for i in range(BLOCKS if plan.index else 0):
+        self.entry = LightEntry(plan.topology, in_channels, out_channels, plan.kernel_size, plan.stride)
+        for i in range(BLOCKS):
             block = GhostBottleneck(
                 plan.topology,
                 out_channels,

@@ -3,9 +3,9 @@
 Optionally dilated, and with channels mixed as in ShuffleNetV2 (Ma et al. 2018, arXiv:1807.11164, ECCV): a block changes
 half of them, then all are shuffled.
 
-Differences: written for 2D and 3D; normalisation and activation come from the plan; a stage is entered by a plain
-convolution that carries the stride, as the paper's stem does, because in 3D the paper's strided block expands its
-channels at eight times the voxels; then come two blocks.
+Differences: written for 2D and 3D; normalisation and activation come from the plan; a stage is entered by a depthwise
+convolution with the stride and a pointwise one, because in 3D the paper's strided block expands its channels at eight
+times the voxels; then come two blocks. Rates are lowered where the map is small (:meth:`Topology.dilation`).
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from nnunet_ext.networks.encoder import StagePlan
-from nnunet_ext.networks.layers import ConvNormAct
+from nnunet_ext.networks.layers import ConvNormAct, LightEntry
 from nnunet_ext.networks.topology import Topology
 
 EXPANSION = 2
@@ -37,7 +37,7 @@ class InvertedResidual(nn.Module):
         *,
         kernel_size: Sequence[int],
         stride: Sequence[int] | int = 1,
-        dilation: int = 1,
+        dilation: Sequence[int] | int = 1,
     ) -> None:
         super().__init__()
         hidden = EXPANSION * in_channels
@@ -58,7 +58,9 @@ class InvertedResidual(nn.Module):
 class ShuffledResidual(nn.Module):
     """Half of the channels pass, half go through an inverted residual, all are shuffled; (B, C, Z, Y, X), C even."""
 
-    def __init__(self, topology: Topology, channels: int, *, kernel_size: Sequence[int], dilation: int) -> None:
+    def __init__(
+        self, topology: Topology, channels: int, *, kernel_size: Sequence[int], dilation: Sequence[int] | int
+    ) -> None:
         super().__init__()
         half = channels // 2
         self.block = InvertedResidual(topology, half, half, kernel_size=kernel_size, dilation=dilation)
@@ -71,7 +73,9 @@ class ShuffledResidual(nn.Module):
 
 
 class MobileNetV2Stage(nn.Sequential):
-    """A strided convolution, then one block per dilation; ``shuffle`` chooses :class:`ShuffledResidual`."""
+    """A light entry with the stride, then one block per dilation; ``shuffle`` chooses :class:`ShuffledResidual`."""
+
+    paper_blocks = (InvertedResidual,)
 
     def __init__(
         self,
@@ -84,8 +88,8 @@ class MobileNetV2Stage(nn.Sequential):
     ) -> None:
         super().__init__()
         topology, kernel = plan.topology, plan.kernel_size
-        self.down = ConvNormAct(topology, in_channels, out_channels, kernel, stride=plan.stride)
-        for i, dilation in enumerate(dilations):
+        self.entry = LightEntry(topology, in_channels, out_channels, kernel, plan.stride)
+        for i, dilation in enumerate(map(plan.dilation, dilations)):
             block = (
                 ShuffledResidual(topology, out_channels, kernel_size=kernel, dilation=dilation)
                 if shuffle

@@ -3,8 +3,8 @@
 Also the fusion of MobileViTv3 (Wadekar and Chaurasia 2022, arXiv:2209.15159).
 
 Differences: written for 2D and 3D; normalisation and the convolutions' activation come from the plan; the transformer
-is as wide as the stage; a stage is entered by a strided convolution instead of an inverted residual, which in 3D would
-expand its channels at eight times the voxels; no attention at full resolution; no dropout.
+is as wide as the stage; a stage is one strided inverted residual of MobileNetV2, as in the paper, with expansion 2, and
+one MobileViT block, whose kxkxk convolutions are dense as the paper's are; no dropout.
 
 A patch of p voxels along an axis splits the map into p^3 interleaved ones, and each of them attends within itself.
 The patch of each axis is chosen from the map at hand, so that at least two tokens are left wherever the map has two
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from nnunet_ext.networks.backbones.mobilenetv2 import InvertedResidual
 from nnunet_ext.networks.encoder import StagePlan
 from nnunet_ext.networks.layers import ConvNormAct, convolution
 from nnunet_ext.networks.topology import Topology
@@ -130,7 +131,9 @@ class MobileViTBlock(nn.Module):
 
 
 class MobileViTStage(nn.Sequential):
-    """A strided convolution and, from stage 2 on, a MobileViT block; the options are the block's."""
+    """A strided inverted residual and a MobileViT block; the options are the block's."""
+
+    paper_blocks = (InvertedResidual, MobileViTBlock)
 
     def __init__(
         self,
@@ -144,8 +147,5 @@ class MobileViTStage(nn.Sequential):
     ) -> None:
         super().__init__()
         topology, kernel = plan.topology, plan.kernel_size
-        self.down = ConvNormAct(topology, in_channels, out_channels, kernel, stride=plan.stride)
-        if plan.index > 0:
-            self.block = MobileViTBlock(
-                topology, out_channels, kernel, dim=out_channels, depth=depth, patch=patch, v3=v3
-            )
+        self.entry = InvertedResidual(topology, in_channels, out_channels, kernel_size=kernel, stride=plan.stride)
+        self.block = MobileViTBlock(topology, out_channels, kernel, dim=out_channels, depth=depth, patch=patch, v3=v3)

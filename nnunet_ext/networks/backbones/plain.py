@@ -1,7 +1,7 @@
 """Plain convolutions, two per stage unless said otherwise, as in the 3D U-Net (Cicek et al. 2016, arXiv:1606.06650).
 
-Optionally dilated; rates without a common divisor leave no voxel of the neighbourhood unseen (Wang et al. 2018,
-arXiv:1702.08502, hybrid dilated convolution).
+Optionally dilated, as far as the map allows it (:meth:`Topology.dilation`); rates without a common divisor leave no
+voxel of the neighbourhood unseen (Wang et al. 2018, arXiv:1702.08502, hybrid dilated convolution).
 
 Differences: instance normalisation and leaky ReLU as in nnU-Net (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z);
 downsampling by max-pooling or by the stride of the first convolution.
@@ -35,7 +35,12 @@ class PlainStage(nn.Sequential):
             stride = (1,) * len(stride)
         for i, dilation in enumerate(dilations):
             conv = ConvNormAct(
-                plan.topology, in_channels, out_channels, plan.kernel_size, stride=stride, dilation=dilation
+                plan.topology,
+                in_channels,
+                out_channels,
+                plan.kernel_size,
+                stride=stride,
+                dilation=plan.dilation(dilation),
             )
             self.add_module(f"conv{i}", conv)
             in_channels, stride = out_channels, (1,) * len(stride)

@@ -3,8 +3,8 @@
 Differences: written for 2D and 3D; normalisation and activation (but for the feed-forward's GELU) come from the plan.
 The two depthwise convolutions are bare and one normalisation follows their sum: instance normalisation, whose
 statistics depend on the input, could not be folded into the kernels. No normalisation ahead of a block, since each
-block's first convolution is followed by one; no drop path. A stage is a strided convolution and one pair of blocks; the
-first, at full resolution, is a plain convolution, because there 13x13x13 kernels would cost more than all the rest.
+block's first convolution is followed by one; no drop path. A stage is a depthwise convolution with the stride, a
+pointwise one and two pairs of blocks.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from nnunet_ext.networks.chain import in_turn
 from nnunet_ext.networks.depthwise import Backend, DepthwiseConv
 from nnunet_ext.networks.encoder import StagePlan
-from nnunet_ext.networks.layers import ConvNormAct, enlarged
+from nnunet_ext.networks.layers import ConvNormAct, LightEntry, enlarged
 from nnunet_ext.networks.topology import Topology
 
 LARGE, SMALL = 13, 5
+PAIRS = 2  # of large kernels and feed-forward, per stage
 
 
 class ReparamDepthwise(nn.Module):
@@ -99,7 +101,8 @@ class RepLKBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The maps plus what the large kernels see."""
-        return x + self.project(self.act(self.norm(self.depthwise(self.expand(x)))))
+        wide = in_turn(self.depthwise(self.expand(x)), self.depthwise, self.norm, self.act)
+        return x + self.project(wide)
 
 
 class ConvFFN(nn.Module):
@@ -117,7 +120,9 @@ class ConvFFN(nn.Module):
 
 
 class RepLKStage(nn.Sequential):
-    """Stage 1: a plain convolution. Further stages: a strided convolution, then large kernels and feed-forward."""
+    """A light entry with the stride, then ``PAIRS`` times large kernels and feed-forward."""
+
+    paper_blocks = (RepLKBlock,)
 
     def __init__(
         self,
@@ -130,7 +135,7 @@ class RepLKStage(nn.Sequential):
     ) -> None:
         super().__init__()
         topology = plan.topology
-        self.down = ConvNormAct(topology, in_channels, out_channels, plan.kernel_size, stride=plan.stride)
-        if plan.index > 0:
-            self.large = RepLKBlock(topology, out_channels, plan.kernel_size, backend=backend)
-            self.ffn = ConvFFN(topology, out_channels, ffn_ratio)
+        self.entry = LightEntry(topology, in_channels, out_channels, plan.kernel_size, plan.stride)
+        for i in range(PAIRS):
+            self.add_module(f"large{i}", RepLKBlock(topology, out_channels, plan.kernel_size, backend=backend))
+            self.add_module(f"ffn{i}", ConvFFN(topology, out_channels, ffn_ratio))

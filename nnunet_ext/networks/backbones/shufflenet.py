@@ -82,6 +82,8 @@ class ShuffleUnit(nn.Module):
 class ShuffleNetStage(nn.Sequential):
     """A strided unit, which in stage 2 is not grouped at its narrow entry, then a residual one."""
 
+    paper_blocks = (ShuffleUnit,)
+
     def __init__(self, in_channels: int, out_channels: int, plan: StagePlan) -> None:
         super().__init__()
         self.down = ShuffleUnit(

@@ -4,7 +4,7 @@ Optionally with dilated or with larger depthwise convolutions.
 
 Differences: written for 2D and 3D; normalisation and activation come from the plan; a stage is one strided unit and
 one that splits its channels. The strided unit is never dilated: with stride and dilation 2 it would not see every other
-voxel.
+voxel. The rate is lowered where the map is small (:meth:`Topology.dilation`).
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ class ShuffleUnit(nn.Module):
         *,
         kernel_size: Sequence[int],
         stride: Sequence[int],
-        dilation: int = 1,
+        dilation: Sequence[int] | int = 1,
     ) -> None:
         super().__init__()
         half = out_channels // 2
@@ -65,6 +65,8 @@ class ShuffleUnit(nn.Module):
 class ShuffleNetV2Stage(nn.Sequential):
     """A strided unit, then one with ``dilation``; ``kernel_size`` widens the depthwise kernels of both."""
 
+    paper_blocks = (ShuffleUnit,)
+
     def __init__(
         self, in_channels: int, out_channels: int, plan: StagePlan, *, dilation: int = 1, kernel_size: int = 3
     ) -> None:
@@ -77,5 +79,5 @@ class ShuffleNetV2Stage(nn.Sequential):
             out_channels,
             kernel_size=kernel,
             stride=(1,) * len(plan.stride),
-            dilation=dilation,
+            dilation=plan.dilation(dilation),
         )

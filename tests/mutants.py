@@ -1,0 +1,185 @@
+"""``python -m tests.mutants [--jobs N] [--only TEXT]`` plants faults and looks whether the tests see them.
+
+``mutants.json`` is the table: a file, a text that occurs once in it, what to put in its place, and the tests that must
+fail then. Each fault is planted in a copy of the repository, one at a time; first the named tests must pass in a copy
+without one. ``--only`` takes the faults whose file or reason holds the text, and writes no results.
+Exit codes: 0 all were caught, 1 one was missed, 2 bad arguments, a table out of date, or tests that fail anyway.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from benchmarks import record
+
+ROOT = Path(__file__).resolve().parents[1]
+TABLE = ROOT / "tests" / "mutants.json"
+PASSED, FAILED = 0, 1  # pytest's exit codes; the others say that it could not run the tests
+LIMIT = 300  # seconds for one test, which a fault may have made endless
+OPTIONS = ("-x", "-q", "-rfE", "--durations=0", "-p", "no:cacheprovider")
+# cached bytecode may be that of the file without the fault
+OWN = {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A planted fault.
+
+    Attributes:
+        file: relative to the repository.
+        old: occurs once in the file.
+        new: stands there instead.
+        tests: pytest's names of the tests that must fail; one of them is enough.
+        why: what would go wrong, in a clause.
+    """
+
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+    why: str
+
+    def plant(self, root: Path) -> None:
+        """Changes the file below the root.
+
+        Raises:
+            ValueError: the text does not occur exactly once.
+        """
+        path = root / self.file
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        if (count := text.count(self.old)) != 1:
+            raise ValueError(f"{TABLE.name}: {self.old!r} occurs {count} times in {self.file}, not once; renew it.")
+        path.write_text(text.replace(self.old, self.new), encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What pytest said: its exit code, the first test that failed, and the end of its output."""
+
+    code: int
+    failed: str
+    tail: str
+
+
+def load() -> list[Mutant]:
+    """The table."""
+    return [Mutant(**{**row, "tests": tuple(row["tests"])}) for row in json.loads(TABLE.read_text(encoding="utf-8"))]
+
+
+def copy(target: Path) -> None:
+    """Copies what git knows, as it stands in the working tree."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    for name in filter(None, listed.split("\0")):
+        source = ROOT / name
+        if source.is_file():  # one that is deleted and not yet committed is still listed
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target / name)
+
+
+def examine(tests: tuple[str, ...], mutant: Mutant | None = None) -> Outcome:
+    """Runs tests in a copy with the fault, until the first fails; the copy hides the package that is installed."""
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        copy(root)
+        if mutant:
+            mutant.plant(root)
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", *tests, *OPTIONS, f"--timeout={LIMIT}"],
+            check=False,  # to fail is what they are for
+            cwd=root,
+            env={**os.environ, "PYTHONPATH": name, **OWN},
+            capture_output=True,
+            text=True,
+        )
+    found = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
+    return Outcome(done.returncode, found[1] if found else "", done.stdout[-3000:] + done.stderr[-1000:])
+
+
+def check(mutants: list[Mutant], jobs: int) -> None:
+    """Leaves with a message where a test that is to see a fault fails without one."""
+    tests = list(dict.fromkeys(test for mutant in mutants for test in mutant.tests))
+    groups = [tuple(tests[part::jobs]) for part in range(min(jobs, len(tests)))]
+    with ThreadPoolExecutor(jobs) as pool:
+        for outcome in tqdm(pool.map(examine, groups), "without faults", len(groups)):
+            if outcome.code != PASSED:
+                raise ValueError(f"{outcome.failed or 'pytest'} fails without a fault:\n{outcome.tail}")
+
+
+def plant_all(mutants: list[Mutant], jobs: int) -> Iterator[tuple[Mutant, Outcome]]:
+    """Each fault with what the tests said of it, as they come."""
+    with ThreadPoolExecutor(jobs) as pool:
+        tasks = {pool.submit(examine, mutant.tests, mutant): mutant for mutant in mutants}
+        try:
+            for task in as_completed(tasks):
+                yield tasks[task], task.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def judge(outcome: Outcome) -> str:
+    """One word."""
+    return {FAILED: "caught", PASSED: "missed"}.get(outcome.code, "broken")
+
+
+def table(rows: list[dict]) -> str:
+    """Markdown: fault, file, verdict, the test that saw it."""
+    header = ["fault", "file", "verdict", "first test that failed"]
+    return record.markdown(header, ([r["why"], f"`{r['file']}`", r["verdict"], f"`{r['by']}`"] for r in rows))
+
+
+def write(rows: list[dict], minutes: float, jobs: int) -> None:
+    """The results as JSON and as Markdown."""
+    path = record.RESULTS / "mutants.json"
+    record.write_json(path, rows, minutes=round(minutes, 1), jobs=jobs)
+    caught = sum(r["verdict"] == "caught" for r in rows)
+    text = f"{caught} of {len(rows)} planted faults were caught in {minutes:.0f} minutes (`make mutants`).\n\n"
+    path.with_suffix(".md").write_text(f"{text}{table(rows)}\n", encoding="utf-8")
+
+
+def run(mutants: list[Mutant], jobs: int) -> list[dict]:
+    """All rows in the table's order; each is printed when it comes."""
+    check(mutants, jobs)
+    found = {}
+    for mutant, outcome in tqdm(plant_all(mutants, jobs), "faults", len(mutants)):
+        found[mutant] = {**asdict(mutant), "verdict": judge(outcome), "by": outcome.failed}
+        tqdm.write(f"{judge(outcome)}: {mutant.file}: {mutant.why}", file=sys.stdout)
+        if judge(outcome) == "broken":
+            tqdm.write(outcome.tail, file=sys.stderr)
+    return [found[mutant] for mutant in mutants]
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=1, help="faults at a time, each on one core (default: 1)")
+    parser.add_argument("--only", metavar="TEXT", help="those whose file or reason holds the text; writes no results")
+    args = parser.parse_args()
+    start, mutants = time.monotonic(), load()
+    if args.only:
+        mutants = [m for m in mutants if args.only in m.file or args.only in m.why]
+    try:
+        rows = run(mutants, args.jobs)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if not args.only:
+        write(rows, (time.monotonic() - start) / 60, args.jobs)
+    missed = [r for r in rows if r["verdict"] != "caught"]
+    print(f"{len(rows) - len(missed)} of {len(rows)} caught")
+    return int(bool(missed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
