@@ -7,8 +7,8 @@
 PYTHON is that of an environment with brats-evaluation 0.0.10 (and nibabel and surface-distance for EVAL_PY, the
 organisers' eval.py of BraTS 2023). ``agreement`` compares random small volumes; medpy and surface-distance run in this
 environment. ``speed`` evaluates whole cases (phantoms of full size, or those of a tree, against moved copies with a
-spot and a hole) by all ways in turn in one run and reports ratios of processor time. ``many`` runs the command on few and on
-many cases. Results go to benchmarks/results.
+spot and a hole) by all ways in turn in one run and reports ratios of processor time. ``many`` runs the command on few
+and on many cases. Results go to benchmarks/results.
 """
 
 import argparse
