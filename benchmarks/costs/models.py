@@ -20,7 +20,6 @@ from nnunet_ext.trainers.grammar import TrainerName, parse
 from nnunet_ext.trainers.words import changes_of_memory
 
 ALL, ALL_PEERS = "all", "peers"
-FOLLOWED = {"optimiser", "coordinates"}  # precision and accumulation are options of the scripts
 MIN_EDGE = 4  # nnU-Net's smallest edge of a feature map at the bottleneck
 
 
@@ -55,6 +54,7 @@ class Model:
         optimiser: of its recipe.
         plan: ``arch_kwargs``.
         further_channels: behind the image's, of a word.
+        deep_supervision: whether it is trained with it.
     """
 
     name: str
@@ -65,6 +65,7 @@ class Model:
     optimiser: str
     plan: Mapping[str, Any]
     further_channels: int = 0
+    deep_supervision: bool = True
 
     @property
     def label(self) -> str:
@@ -86,7 +87,7 @@ class Model:
             size=size,
             image_channels=channels - spec.channels(0) - self.further_channels,
             patch_size=patch,
-            deep_supervision=True,
+            deep_supervision=self.deep_supervision,
         )
 
 
@@ -152,13 +153,11 @@ def _models(name: str, given: Input) -> list[Model]:
 
 def _with_words(name: str, parsed: TrainerName, given: Input) -> Model:
     """The network of a trainer whose words change its recipe; ValueError where that changes what nothing predicts."""
-    recipe = parsed.recipe
-    changed = changes_of_memory(recipe)
-    memory = TrainingMemory.of(parsed.spec, parsed.size, changed)
-    if other := sorted(changed.keys() - FOLLOWED):
-        raise ValueError(f"These tables do not follow the words for {' and '.join(other)}; leave them out of {name}.")
+    memory = TrainingMemory.of(parsed.spec, parsed.size, changes_of_memory(parsed.recipe))
+    if (memory.precision, memory.accumulation) != ("device", 1):
+        raise ValueError(f"{name}: give --precision and --accumulation in place of these words, for all rows alike.")
     plain = _registry_model(parsed.spec, parsed.size, given)
-    further = COORDINATES * recipe.coordinates * (not parsed.spec.detector)  # whose channels hold them already
+    further = COORDINATES * parsed.recipe.coordinates * (not parsed.spec.detector)  # whose channels hold them already
     batch, channels, *patch = plain.input_shape
     return replace(
         plain,
@@ -166,6 +165,7 @@ def _with_words(name: str, parsed: TrainerName, given: Input) -> Model:
         input_shape=(batch, channels + further, *patch),
         optimiser=memory.optimiser,
         further_channels=further,
+        deep_supervision=memory.deep_supervision,
     )
 
 

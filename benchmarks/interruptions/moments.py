@@ -37,6 +37,23 @@ def at(hook: str, count: int = 1) -> Kill:
     return change
 
 
+def signalled(hook: str, count: int, number: int) -> Kill:
+    """Sent a signal when it calls a hook of its own for the ``count``-th time."""
+
+    def change(trainer: Any) -> None:
+        def send(*_: Any, **__: Any) -> bool:
+            nonlocal calls
+            calls += 1
+            if calls == count:
+                os.kill(os.getpid(), number)
+            return False
+
+        calls = 0
+        setattr(trainer, hook, _before(1, getattr(trainer, hook), send))
+
+    return change
+
+
 def writing(name: str, count: int = 1) -> Kill:
     """Killed in the middle of the ``count``-th file of this name: its first bytes are on the disk."""
 

@@ -15,7 +15,6 @@ which more than the segmentation layers do not fit, is refused unless --partial 
 
 import argparse
 import json
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,18 +111,11 @@ def _another(trained: str, trainer: str) -> bool:
 
 def _read(path: Path) -> tuple[dict[str, "Tensor"], str | None]:
     """The tensors of a file by name, and of a checkpoint of nnU-Net the trainer's name."""
-    import numpy as np
     import torch
 
-    # training scripts save their best score as a NumPy number, which runs nothing when it is read
-    rebuild = np.float64().__reduce__()[0]
-    numbers: list[Any] = [np.dtype, np.dtypes.Float32DType, np.dtypes.Float64DType]
-    numbers += [(rebuild, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
-    try:
-        with torch.serialization.safe_globals(numbers):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{path} is no file of weights that can be read safely ({_first_line(error)}).") from error
+    from nnunet_ext.trainers.reading import read_safely
+
+    content = read_safely(path)
     trained = str(content.get("trainer_name", "")) if isinstance(content, Mapping) and CHECKPOINT in content else None
     for key in NESTED:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
@@ -132,10 +124,6 @@ def _read(path: Path) -> tuple[dict[str, "Tensor"], str | None]:
     if not tensors:
         raise ValueError(f"{path} holds no state dict; save the network's state_dict() with torch.save.")
     return tensors, trained
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0].rstrip(".") or type(error).__name__
 
 
 def _network(trainer: str, plans: dict[str, Any], configuration: str, dataset: dict[str, Any]) -> "nn.Module":

@@ -12,7 +12,6 @@ from nnunet_ext.trainers.checkpoints import ALL, BEST, FINAL, LATEST, PREVIOUS
 NAME = "nnUNetTrainer_DualBranchGhost_XS_2epochs_iter3_seed7"
 EACH_STEP = {"save_steps": 1, "save_every": 1}
 EACH_EPOCH = {"save_every": 1}
-EPOCHS, STEPS = 2, 3
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +41,11 @@ MOMENTS = {
     "renaming the latest": ([(renaming(LATEST, 3), 0)], EACH_STEP, 0),
     "writing the final": ([(writing(FINAL), 0)], EACH_EPOCH, 0),
     "removing the latest": ([(removing(LATEST), 0)], EACH_EPOCH, 0),
-    "three times in one epoch": ([(at("train_step", 2), n) for n in (3, 0, 1)], EACH_STEP, 0),
+    "three times in one epoch": (
+        [*[(at("train_step", 2), n) for n in (3, 0)], (at("validation_step"), 1)],
+        EACH_STEP,
+        0,
+    ),
 }
 
 
