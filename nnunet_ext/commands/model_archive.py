@@ -117,7 +117,7 @@ def read(path: Path) -> tuple[Model, dict[str, bytes]]:
 
 
 def _model(manifest: Mapping[str, Any], path: Path) -> Model:
-    fields = {name: manifest.get(name) for name in Model.__dataclass_fields__}
+    fields: dict[str, Any] = {name: manifest.get(name) for name in Model.__dataclass_fields__}
     fields["folds"] = tuple(fields["folds"] or ())
     names = [*fields["folds"], *(value for key, value in fields.items() if key != "folds")]
     if not fields["folds"] or not all(isinstance(name, str) and NAME.fullmatch(name) for name in names):
