@@ -4,8 +4,8 @@
 
 Each round trains so many steps with each trainer, in another order each time; a step is the batch, the training step
 and what follows it. All is done in one process, so its processor seconds are those of the steps, whatever else the
-machine does. Given are medians over the rounds of the ratio to nnU-Net's trainer in the same round. Writes OUT and a table
-beside it. Exit codes: 0 within the limits (2 % without, 5 % with a seed), 1 above them, 2 bad input.
+machine does. Given are medians over the rounds of the ratio to nnU-Net's trainer in the same round. Writes OUT and a
+table beside it. Exit codes: 0 within the limits (2 % without, 5 % with a seed), 1 above them, 2 bad input.
 """
 
 import argparse
