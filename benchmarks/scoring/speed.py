@@ -35,7 +35,7 @@ def measure_all(args: argparse.Namespace) -> dict[str, Any]:
     seconds: dict[str, dict[str, list[float]]] = {OURS: {}, OFFICIAL: {}, WHOLE: {}, BOXED: {}}
     with tempfile.TemporaryDirectory(dir=args.scratch) as scratch:
         folder = Path(scratch)
-        pairs = _prepare(args, folder)
+        pairs = prepare(args, folder)
         for _ in tqdm(range(args.repeats), "repeats"):
             for pair in pairs:
                 _add(seconds[OURS], pair.case, partial(cases.evaluate, pair, SETTINGS))
@@ -77,7 +77,7 @@ def page(report: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _prepare(args: argparse.Namespace, folder: Path) -> list[Pair]:
+def prepare(args: argparse.Namespace, folder: Path) -> list[Pair]:
     """References with the labels of 2023 and predictions: moved by up to two voxels, with two spots and holes."""
     tree = args.source or folder / "tree"
     if args.source is None:
