@@ -73,7 +73,7 @@ def test_the_ambiguous_is_refused(labels, cases, words):
         (DATASET137, "nnunet137"),
         ({"background": 0, "edema": 1, "necrosis": 2, "enhancing": 3}, "nnunet137"),
         ({"background": 0, "NETC": 1, "SNFH": 2, "ET": 3, "RC": 4}, "2024"),
-        ({"background": 0, "NCR": 1, "ED": 2, "ET": 4}, "2018"),
+        ({"background": 0, "NCR": 1, "ED": 2, "ET": 4}, "2017"),
         ({"background": 0, "necrotic and non-enhancing core": 1, "oedema": 2, "enhancing tumour": 3}, "2023"),
     ],
 )
