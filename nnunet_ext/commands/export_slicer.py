@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("prediction", type=Path, metavar="PREDICTION", help="folder, BraTS tree, fold of a trained model, or a file")
     add("-o", "--out", type=Path, required=True, metavar="DIR", help="for the .seg.nrrd files")
     add(
-        "--edition", metavar="NAME", help="2018 to 2021, 2023, 2024, nnunet137: what labels mean, if it is not detected"
+        "--edition", metavar="NAME", help="2017 to 2021, 2023, 2024, nnunet137: what labels mean, if it is not detected"
     )
     add("--overwrite", action="store_true", help="write files that are there already")
 

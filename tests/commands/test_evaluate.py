@@ -167,7 +167,7 @@ def test_a_dataset_json_by_name(folders, capsys):
         (("--nsd", "1", "1"), "different"),
         (("--et-threshold", "few"), "--et-threshold"),
         (("--search-in", "somewhere"), "--search-in"),
-        (("--edition", "2017"), "2018, 2019"),
+        (("--edition", "2016"), "2017, 2018"),
         (("--cases", "nowhere.json"), "nowhere.json"),
     ],
 )

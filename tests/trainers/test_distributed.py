@@ -127,7 +127,7 @@ def test_two_processes_are_one_with_the_same_global_batch(two, root, tmp_path):
 
 def trainer_weights(root, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in Training(root, tmp_path / "initial", NAME)._environment(0).items():
+        for name, value in Training(root, tmp_path / "initial", NAME).environment(0).items():
             patch.setenv(name, value)
         trainer = trainer_for(NAME)
         trainer.initialize()
@@ -262,7 +262,7 @@ def test_two_machines_one_of_which_loses_its_worker_are_one_machine_with_two_pro
     """Two agents of torchrun on the loopback, stock nnUNetv2_train with its final validation."""
     training = Training(root, tmp_path, NAME)
     environment = {
-        **training._environment(0),
+        **training.environment(0),
         "GLOO_SOCKET_IFNAME": "lo",
         "OMP_THREAD_LIMIT": "1",
         "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",  # docs/trainers.md says why
