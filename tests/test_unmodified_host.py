@@ -31,6 +31,7 @@ def train_and_predict(name):
     trainer.initialize()
     trainer.on_train_start()
     trainer.on_epoch_start()
+    trainer.on_train_epoch_start()
     trainer.train_step(next(trainer.dataloader_train))
     configuration = trainer.plans_manager.get_configuration("3d_fullres")
     type(trainer).build_network_architecture(trainer.plans_manager, configuration, 4, 3, False)
