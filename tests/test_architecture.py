@@ -35,6 +35,7 @@ LIBRARIES = {
         "SimpleITK",
         "pandas",
         "cc3d",
+        "isal",
         "statsmodels",
         "matplotlib",
         "scikit_posthocs",

@@ -54,8 +54,8 @@ class Surfaces:
     def elements(self) -> tuple[tuple[Values, Values], tuple[Values, Values]]:
         """From each surface element to the closest of the other mask (mm) and its area: reference, prediction."""
         codes = corner_codes(self.reference), corner_codes(self.prediction)
-        full = (1 << 2**self.reference.ndim) - 1
-        places = [(code > 0) & (code < full) for code in codes]
+        last = np.uint8((1 << 2**self.reference.ndim) - 2)
+        places = [code - np.uint8(1) < last for code in codes]  # neither none nor all; 0 - 1 is 255
         distances = _both_ways(places[0], places[1], self.spacing)
         areas = areas_of_codes(self.spacing)
         found = [_sorted(d, areas[code[place]]) for d, code, place in zip(distances, codes, places, strict=True)]
@@ -80,21 +80,20 @@ class Surfaces:
 
 
 def _both_ways(first: Mask, second: Mask, spacing: tuple[float, ...]) -> tuple[Values, Values]:
-    return _nearest(first, second, spacing), _nearest(second, first, spacing)
+    wide = np.pad(first, REACH), np.pad(second, REACH)
+    return _nearest(*wide, spacing), _nearest(*wide[::-1], spacing)
 
 
 def _nearest(of: Mask, to: Mask, spacing: tuple[float, ...]) -> Values:
-    """From each voxel in ``of`` to the closest in ``to``, mm, in the order of the voxels.
+    """From each voxel in ``of`` to the closest in ``to``, mm, in the order of the voxels; none within REACH of the end.
 
     Most are near: their surroundings are searched outwards, which takes a fraction of a tree's time; a tree finds the
     rest. All are computed from whole voxel steps as scipy's distance transform does, so that equal distances are equal
     numbers.
     """
     shells = _shells(spacing)
-    padded = np.pad(to, REACH)
-    width = np.cumprod((1, *padded.shape[:0:-1]))[::-1]
-    places = np.flatnonzero(np.pad(of, REACH))
-    flat = padded.reshape(-1)
+    width = np.cumprod((1, *to.shape[:0:-1]))[::-1]
+    places, flat = np.flatnonzero(of), to.reshape(-1)
     distances = np.zeros(len(places))
     left = np.flatnonzero(~flat[places])
     for distance, steps in shells:
@@ -104,7 +103,7 @@ def _nearest(of: Mask, to: Mask, spacing: tuple[float, ...]) -> Values:
         distances[left[around]] = distance
         left = left[~around]
     if len(left):
-        distances[left] = _by_tree(places[left], flat, padded.shape, spacing)
+        distances[left] = _by_tree(places[left], flat, to.shape, spacing)
     return distances
 
 

@@ -3,7 +3,6 @@
 import gzip
 import json
 import struct
-import zlib
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import SimpleITK
+from isal import igzip, isal_zlib
 from numpy.typing import NDArray
 
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".gipl", ".tif", ".tiff", ".png", ".bmp")
@@ -100,8 +100,8 @@ def _check_whole(path: Path) -> None:
     if not name.endswith((".nii", ".nii.gz")):
         return
     try:
-        data = gzip.decompress(path.read_bytes()) if name.endswith(".gz") else path.read_bytes()
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        data = igzip.decompress(path.read_bytes()) if name.endswith(".gz") else path.read_bytes()
+    except (EOFError, isal_zlib.IsalError, gzip.BadGzipFile) as error:
         raise UnreadableError(f"{path.name} cannot be read: it is cut off or damaged ({error}).") from error
     if len(data) < HEADER:
         raise UnreadableError(f"{path.name} cannot be read: it has {len(data)} bytes, less than a NIfTI header.")

@@ -75,7 +75,7 @@ def slow_matched(reference, prediction):
 def test_grown_is_its_slow_form(start):
     for seed in range(start, start + 40):
         reference, prediction = masks(seed)
-        found = compare(reference, prediction, (1, 1, 1), GROWN)
+        found = compare(reference, prediction, (1, 1, 1), [GROWN])[GROWN.name]
         expected, extra = slow_grown(reference, prediction)
         assert found.extra == extra
         assert [(lesion.mm3, lesion.found) for lesion in found.found] == [(e[0], e[2] is not None) for e in expected]
@@ -92,7 +92,7 @@ def test_matched_is_the_best_of_all_ways():
         if min(numbers) == 0 or max(numbers) > 6:
             continue
         tried += 1
-        found = compare(reference, prediction, (1, 1, 1), MATCHED)
+        found = compare(reference, prediction, (1, 1, 1), [MATCHED])[MATCHED.name]
         total, pairs, lesions, parts = slow_matched(reference, prediction)
         assert sum(lesion.dice for lesion in found.found) == pytest.approx(total)
         assert sum(lesion.found for lesion in found.found) == pairs
@@ -104,8 +104,8 @@ def test_known_distances_are_used_only_where_they_are_the_lesions():
     reference, prediction = np.zeros((20, 20, 20), bool), np.zeros((20, 20, 20), bool)
     reference[2:6, 2:6, 2:6] = prediction[2:6, 2:6, 3:7] = True
     whole = Surfaces.of(reference, prediction, (1, 1, 1))
-    alone = compare(reference, prediction, (1, 1, 1), MATCHED, whole)
-    assert alone == compare(reference, prediction, (1, 1, 1), MATCHED)
+    alone = compare(reference, prediction, (1, 1, 1), [MATCHED], whole)[MATCHED.name]
+    assert alone == compare(reference, prediction, (1, 1, 1), [MATCHED])[MATCHED.name]
     prediction[15:17, 15:17, 15:17] = True
     whole = Surfaces.of(reference, prediction, (1, 1, 1))
-    assert compare(reference, prediction, (1, 1, 1), MATCHED, whole).found == alone.found
+    assert compare(reference, prediction, (1, 1, 1), [MATCHED], whole)[MATCHED.name].found == alone.found
