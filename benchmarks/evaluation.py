@@ -2,11 +2,13 @@
 
     python benchmarks/evaluation.py agreement --official PYTHON [--organisers EVAL_PY] [--pairs 2000] [--table JSON]
     python benchmarks/evaluation.py speed --official PYTHON [--source BRATS_TREE] [--cases 4] [--repeats 3]
+    python benchmarks/evaluation.py many [--source BRATS_TREE] [--cases 4] [--numbers 20 80] [--jobs 2]
 
 PYTHON is that of an environment with brats-evaluation 0.0.10 (and nibabel and surface-distance for EVAL_PY, the
 organisers' eval.py of BraTS 2023). ``agreement`` compares random small volumes; medpy and surface-distance run in this
-environment. ``speed`` evaluates whole cases (phantoms of full size, or those of a tree, against shifted and
-spotted copies) by all ways in turn in one run and reports ratios of processor time. Results go to benchmarks/results.
+environment. ``speed`` evaluates whole cases (phantoms of full size, or those of a tree, against moved copies with a
+spot and a hole) by all ways in turn in one run and reports ratios of processor time. ``many`` runs the command on few
+and on many cases. Results go to benchmarks/results.
 """
 
 import argparse
@@ -23,7 +25,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # a script's own package is not on the path
 
-from benchmarks.scoring import agreement, speed  # noqa: E402 - needs the path above
+from benchmarks.scoring import agreement, many, speed  # noqa: E402 - needs the path above
 
 RESULTS = ROOT / "benchmarks" / "results"
 LIBRARIES = ("numpy", "scipy", "SimpleITK", "connected-components-3d", "medpy", "surface-distance")
@@ -66,6 +68,13 @@ def agreement_page(report: dict[str, Any]) -> list[str]:
     return lines
 
 
+WAYS = {
+    "agreement": ("agreement with the official programs", compare, agreement_page),
+    "speed": ("speed", speed.measure_all, speed.page),
+    "many": ("many cases", many.measure_all, many.page),
+}
+
+
 def commit() -> str:
     """The commit of the sources, with a mark if they have changed since."""
     words = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
@@ -75,14 +84,16 @@ def commit() -> str:
 def parse() -> argparse.Namespace:
     """The command's options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["agreement", "speed"])
-    parser.add_argument("--official", type=Path, required=True, metavar="PYTHON")
+    parser.add_argument("what", choices=list(WAYS))
+    parser.add_argument("--official", type=Path, metavar="PYTHON")
     parser.add_argument("--organisers", type=Path, metavar="EVAL_PY")
     parser.add_argument("--pairs", type=int, default=2000)
     parser.add_argument("--table", type=Path, help="where to write the values that the tests compare with")
     parser.add_argument("--source", type=Path, help="BraTS tree up to 2021; phantoms if left out")
     parser.add_argument("--cases", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--numbers", type=int, nargs="+", default=[20, 80])
+    parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--scratch", type=Path)
     parser.add_argument(
         "--out", type=Path, help="result files without ending (default: benchmarks/results/evaluation_WHAT)"
@@ -99,12 +110,13 @@ def main() -> None:
         "commit": commit(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
     }
-    made, page = (compare, agreement_page) if args.what == "agreement" else (speed.measure_all, speed.page)
+    title, made, page = WAYS[args.what]
+    if args.what != "many" and args.official is None:
+        sys.exit("Name the Python of an environment with brats-evaluation with --official.")
     report |= made(args)
-    title = {"agreement": "Evaluation: agreement with the official programs", "speed": "Evaluation: speed"}[args.what]
     versions = ", ".join(f"{name} {number}" for name, number in report["versions"].items())
     lines = [
-        f"# {title}",
+        f"# Evaluation: {title}",
         "",
         f"    {report['command']}",
         "",

@@ -37,6 +37,22 @@ def at(hook: str, count: int = 1) -> Kill:
     return change
 
 
+def signalled(hook: str, count: int, number: int) -> Kill:
+    """Sent a signal when it calls a hook of its own for the ``count``-th time."""
+
+    def change(trainer: Any) -> None:
+        calls = iter(range(1, count + 1))
+
+        def send(*_: Any, **__: Any) -> bool:
+            if next(calls, 0) == count:
+                os.kill(os.getpid(), number)
+            return False
+
+        setattr(trainer, hook, _before(1, getattr(trainer, hook), send))
+
+    return change
+
+
 def writing(name: str, count: int = 1) -> Kill:
     """Killed in the middle of the ``count``-th file of this name: its first bytes are on the disk."""
 

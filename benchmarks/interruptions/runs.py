@@ -14,9 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import dynamic_network_architectures.architectures.primus  # noqa: F401 - nnU-Net's search imports it: seconds
 import torch
-from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
+from nnunetv2.run.run_training import find_free_network_port, get_trainer_from_args, maybe_load_checkpoint
 
+import nnunet_ext.trainers.factory  # noqa: F401 - forks find it imported, whatever becomes of the source meanwhile
 from nnunet_ext.discovery import HOOK_VARIABLE, hook_folder
 from tests.trainers import workspace
 
@@ -34,12 +36,14 @@ class Training:
         results: becomes nnUNet_results.
         name: of the trainer.
         settings: attributes of the trainer, such as ``save_steps``.
+        threads: of torch.
     """
 
     root: Path
     results: Path
     name: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+    threads: int = 1
 
     @property
     def folder(self) -> Path:
@@ -71,14 +75,40 @@ class Training:
         process.join()
         return int(process.exitcode)
 
+    def start_together(
+        self,
+        count: int,
+        goes_on: bool = False,
+        changes: Mapping[int, Change] | None = None,
+        environments: Mapping[int, Mapping[str, str]] | None = None,
+    ) -> list[Any]:
+        """Starts the processes of one training, with the variables that torchrun would set; returns them by rank.
+
+        Args:
+            count: of processes.
+            goes_on: as with ``--c``.
+            changes: of the trainer, by rank.
+            environments: further variables, by rank.
+        """
+        launch = {
+            "TORCHELASTIC_RUN_ID": "forked",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(find_free_network_port()),
+        }
+        each = [{**launch, "WORLD_SIZE": str(count), "RANK": str(r), "LOCAL_RANK": str(r)} for r in range(count)]
+        return [
+            self.start(0, goes_on, (changes or {}).get(rank), {**variables, **(environments or {}).get(rank, {})})
+            for rank, variables in enumerate(each)
+        ]
+
     def _run(self, workers: int, goes_on: bool, change: Change | None, environment: Mapping[str, str]) -> None:
         self.results.mkdir(parents=True, exist_ok=True)
         with open(self.results / f"output_{os.getpid()}.txt", "w", buffering=1, encoding="utf-8") as output:
             os.dup2(output.fileno(), sys.stdout.fileno() if _is_real(sys.stdout) else 1)
             os.dup2(output.fileno(), 2)
             sys.stdout = sys.stderr = output
-            os.environ.update(self._environment(workers), **environment)
-            torch.set_num_threads(1)
+            os.environ.update(self.environment(workers), **environment)
+            torch.set_num_threads(self.threads)
             try:
                 code = self._train(goes_on, change)
             except SystemExit as leaving:
@@ -89,7 +119,8 @@ class Training:
             output.flush()
         os._exit(code)  # what the parent registered for its own end is not this process's business
 
-    def _environment(self, workers: int) -> dict[str, str]:
+    def environment(self, workers: int) -> dict[str, str]:
+        """The variables with which nnU-Net finds folders and trainers."""
         folders = {"nnUNet_raw": self.root / "raw", "nnUNet_preprocessed": self.root / "preprocessed"}
         return {
             **{name: str(path) for name, path in folders.items()},

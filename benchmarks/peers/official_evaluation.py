@@ -46,7 +46,8 @@ def evaluator() -> Callable[..., dict[str, Any]]:
 
 def values(pairs: Path) -> dict[str, Any]:
     """Seed -> region -> metric -> value."""
-    evaluate, arrays, found = evaluator(), np.load(pairs), {}
+    evaluate, arrays = evaluator(), np.load(pairs)
+    found: dict[str, Any] = {}
     for seed in (name.removeprefix("reference_") for name in arrays.files if name.startswith("reference_")):
         groups = evaluate(arrays[f"prediction_{seed}"], arrays[f"reference_{seed}"])
         rows = {REGIONS[group]: result.to_dict() for group, result in groups.items() if group in REGIONS}
@@ -56,7 +57,8 @@ def values(pairs: Path) -> dict[str, Any]:
 
 def timed(reference: Path, prediction: Path, repeats: int) -> dict[str, list[float]]:
     """Case -> processor seconds of each repeat."""
-    evaluate, found = evaluator(), {}
+    evaluate = evaluator()
+    found: dict[str, list[float]] = {}
     for path in sorted(prediction.glob("*.nii.gz")):
         found[path.name] = []
         for _ in range(repeats):

@@ -33,7 +33,7 @@ def official(python: Path, convention: str, pairs: int, folder: Path, script: Pa
         for seed, both in enumerate(drawn)
         for i, kind in enumerate(("reference", "prediction"))
     }
-    np.savez(arrays, **named)
+    np.savez(arrays, allow_pickle=False, **named)
     program = ["organisers_2023.py", str(script)] if script else ["official_evaluation.py", "values"]
     subprocess.run([str(python), str(PEERS / program[0]), *program[1:], str(arrays), str(out)], check=True)
     found: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))

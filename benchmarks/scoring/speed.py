@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -34,14 +35,10 @@ def measure_all(args: argparse.Namespace) -> dict[str, Any]:
     seconds: dict[str, dict[str, list[float]]] = {OURS: {}, OFFICIAL: {}, WHOLE: {}, BOXED: {}}
     with tempfile.TemporaryDirectory(dir=args.scratch) as scratch:
         folder = Path(scratch)
-        pairs = _prepare(args, folder)
+        pairs = prepare(args, folder)
         for _ in tqdm(range(args.repeats), "repeats"):
             for pair in pairs:
-                _add(
-                    seconds[OURS],
-                    pair.case,
-                    lambda pair=pair: cases.evaluate(pair, SETTINGS),
-                )
+                _add(seconds[OURS], pair.case, partial(cases.evaluate, pair, SETTINGS))
             for name, values in _official(args.official, folder)["found"].items():
                 seconds[OFFICIAL].setdefault(name.removesuffix(".nii.gz"), []).extend(values)
             _distances(pairs, seconds)
@@ -80,7 +77,7 @@ def page(report: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _prepare(args: argparse.Namespace, folder: Path) -> list[Pair]:
+def prepare(args: argparse.Namespace, folder: Path) -> list[Pair]:
     """References with the labels of 2023 and predictions: moved by up to two voxels, with two spots and holes."""
     tree = args.source or folder / "tree"
     if args.source is None:
@@ -118,16 +115,28 @@ def _official(python: Path, folder: Path) -> dict[str, Any]:
 
 
 def _distances(pairs: list[Pair], seconds: dict[str, dict[str, list[float]]]) -> None:
-    from medpy.metric.binary import hd95
-
     for pair in pairs:
         masks = _masks(pair)
-        _add(seconds[WHOLE], pair.case, lambda masks=masks: [hd95(p, r, voxelspacing=mm) for r, p, mm in masks])
-        _add(seconds[BOXED], pair.case, lambda masks=masks: [Surfaces.of(*mask).hd95_pooled() for mask in masks])
+        _add(seconds[WHOLE], pair.case, partial(_whole, masks))
+        _add(seconds[BOXED], pair.case, partial(_boxed, masks))
 
 
-def _masks(pair: Pair) -> list[tuple[Mask, Mask, tuple[float, ...]]]:
-    """Reference, prediction and spacing of each region that both have."""
+Masks = list[tuple[Mask, Mask, tuple[float, ...]]]
+"""Reference, prediction and spacing (mm) of regions."""
+
+
+def _whole(masks: Masks) -> list[float]:
+    from medpy.metric.binary import hd95
+
+    return [hd95(prediction, reference, voxelspacing=spacing) for reference, prediction, spacing in masks]
+
+
+def _boxed(masks: Masks) -> list[float]:
+    return [Surfaces.of(*mask).hd95_pooled() for mask in masks]
+
+
+def _masks(pair: Pair) -> Masks:
+    """Of each region that both have."""
     assert pair.reference is not None
     assert pair.prediction is not None
     volumes = reading.read(pair.reference), reading.read(pair.prediction)

@@ -15,6 +15,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from nnunet_ext.networks.chain import in_turn
 from nnunet_ext.networks.channels import default_channels
@@ -22,6 +23,7 @@ from nnunet_ext.networks.conv import Conv2d, Conv3d
 from nnunet_ext.networks.layers import ConvNormAct
 from nnunet_ext.networks.spec import Branch, Stage
 from nnunet_ext.networks.topology import Topology
+from nnunet_ext.networks.weights import RATES
 
 FUSION_STAGE = 5  # counted from 1
 
@@ -134,6 +136,10 @@ class BranchEncoder(nn.Module):
         if branches:
             channels = default_channels(modalities, self.image_channels)
             self.register_buffer("modality_channels", torch.tensor(channels, dtype=torch.long))
+        rates = [m.dilation for m in self.modules() if isinstance(m, _ConvNd)]
+        if any(max(of) > 1 for of in rates):
+            # weights have the same shapes at all rates, so the checkpoint tells for which they were trained
+            self.register_buffer(RATES, torch.tensor(rates, dtype=torch.long))
 
     def _describe(self, topology: Topology, width: int) -> None:
         """Sets what dynamic-network-architectures' decoder reads from an encoder."""

@@ -73,7 +73,8 @@ class RecipeTrainer(ResumableTrainer):
             reason = str(error)
         else:
             update(self.network, self.optimizer, self.recipe.clip, self.grad_scaler)
-            values = {"loss": loss, **self.loss_parts.take()}
+            absent = {name: torch.full_like(loss, torch.nan) for name in LossParts.NAMES.values()}
+            values = {"loss": loss, **absent, **self.loss_parts.take()}
             numbers = torch.stack([value.float() for value in values.values()]).cpu().numpy()
             return dict(zip(values, (np.asarray(number) for number in numbers), strict=True))
         # here, where the failed pass and its memory are gone
@@ -101,7 +102,11 @@ class RecipeTrainer(ResumableTrainer):
         )
 
     def _further_batches(self) -> Iterator[dict]:
-        return (next(self.dataloader_train) for _ in repeat(None))
+        return (self._further_batch() for _ in repeat(None))
+
+    def _further_batch(self) -> dict:
+        batch: dict = next(self.dataloader_train)
+        return batch
 
     # --- validation of some epochs
 

@@ -19,18 +19,19 @@ from nnunet_ext.coordinates.augmentation import spare_coordinates
 from nnunet_ext.coordinates.dataset import WITH_COORDINATES
 from nnunet_ext.networks.channels import channel_names, resolve_channels
 from nnunet_ext.networks.spec import NetworkSpec
-from nnunet_ext.trainers.applying import RECIPE_FILE, RecipeTrainer, write_json
+from nnunet_ext.trainers.applying import RECIPE_FILE, write_json
 from nnunet_ext.trainers.building import build_network
 from nnunet_ext.trainers.detector import whole_tumor_only
 from nnunet_ext.trainers.grammar import check_length
 from nnunet_ext.trainers.recipe import Recipe
+from nnunet_ext.trainers.reporting import ReportingTrainer
 from nnunet_ext.trainers.seeding import seed_everything, without_timed_choices
 
 # what nnU-Net's validation transforms take of the arguments of its training transforms
 VALIDATION = ("deep_supervision_scales", "is_cascaded", "foreground_labels", "regions", "ignore_label")
 
 
-class ExtTrainer(RecipeTrainer):
+class ExtTrainer(ReportingTrainer):
     """Trains a declared network by a recipe; the subclasses set the three class attributes and nothing else.
 
     The arguments are nnU-Net's. Before anything is created it raises ValueError if the dataset's channels are not the
@@ -85,9 +86,6 @@ class ExtTrainer(RecipeTrainer):
         if self.recipe.coordinates:
             self.dataset_class = WITH_COORDINATES[self.dataset_class]
         self._use_channels_of_dataset()
-
-    def _do_i_compile(self) -> bool:
-        return self.spec.compile and super()._do_i_compile()
 
     @classmethod
     def get_training_transforms(cls, *args: Any, **kwargs: Any) -> BasicTransform:

@@ -61,6 +61,23 @@ def check_length(folder: str) -> None:
         )
 
 
+def with_epochs(name: str, epochs: int) -> str:
+    """The legal name of the same training with another number of epochs.
+
+    Raises:
+        ValueError: the name is not legal.
+    """
+    parsed = parse(name)
+    assert parsed is not None, f"{name} is no trainer of ours"
+    network, *words = name.removeprefix(PREFIX).split("_")
+    place = next(i for i, word in enumerate(WORDS) if word.kind == "epochs")
+    by_place = {_index_of(parsed.spec, word, name): word for word in words}
+    by_place.pop(place, None)
+    if epochs != Recipe.epochs:
+        by_place[place] = f"{epochs}epochs"
+    return "_".join([PREFIX + network, *(word for _, word in sorted(by_place.items()))])
+
+
 def _index_of(spec: NetworkSpec, word: str, name: str) -> int:
     """Place of a word in the legal order; the size comes before all others."""
     if word in spec.sizes:

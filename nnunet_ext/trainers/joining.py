@@ -2,17 +2,24 @@
 
 from typing import Any
 
+import numpy as np
 import torch
+from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from torch import nn
 from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_ext.trainers import distributed
+from nnunet_ext.trainers.lowest import LowestOutputUsed
 
 
 class JoiningTrainer(nnUNetTrainer):
     """nnU-Net's trainer, which joins torchrun's other processes when training or validation starts."""
 
+    is_ddp: bool  # nnU-Net's
+    device: torch.device
+    network: Any
     _outputs: tuple[dict[str, Any], ...] = ()  # of the steps of an epoch that was begun before
 
     @property
@@ -41,6 +48,8 @@ class JoiningTrainer(nnUNetTrainer):
         if distributed.place() is None or self.is_ddp:
             return
         distributed.join(self.device)
+        if distributed.anyone(distributed.restarted(), self.device):
+            self._go_on_after_restart()
         self.is_ddp = True
         begun = distributed.gather((self.current_epoch, len(self._outputs)))
         if len(set(begun)) > 1:
@@ -52,6 +61,19 @@ class JoiningTrainer(nnUNetTrainer):
         network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(self.network) if cuda else self.network
         self.network = DistributedDataParallel(network, device_ids=[self.device.index] if cuda else None)
         self.loss = self._build_loss()
+
+    def _go_on_after_restart(self) -> None:
+        """Called in every process before the network is wrapped, where torchrun has started any of them anew."""
+
+    def _build_loss(self) -> nn.Module:
+        """As nnU-Net's for one process; for several it gives the lowest output a weight of 1e-6 instead of none."""
+        loss = super()._build_loss()
+        if not self.is_ddp or not isinstance(loss, DeepSupervisionWrapper) or len(loss.weight_factors) == 1:
+            return loss
+        weights = np.array([*loss.weight_factors[:-1], 0])
+        used = LowestOutputUsed(loss.loss, weights / weights.sum())
+        self.optimizer.register_step_pre_hook(used.forget_gradients)
+        return used
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """As nnU-Net's, shared by the processes that torchrun started."""

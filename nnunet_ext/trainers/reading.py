@@ -5,6 +5,7 @@ tensors and plain values alone; what nnU-Net's own checkpoints hold beyond these
 """
 
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,32 +22,38 @@ ALLOWED: tuple[Any, ...] = (
     np.dtypes.Int64DType,
     *((np.float64().__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
 )
-FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # torch's own variable: with 1 nnU-Net's commands read data alone as well
+UNSUPPORTED = re.compile(r"GLOBAL (\S+)")  # in torch's message: the name that the file asks for
 
 
 class UnreadableCheckpointError(ValueError):
     """A file that is no checkpoint, a truncated one, or one that asks for code to be run."""
 
 
-def read_safely(path: Path | str) -> Any:
+def read_safely(path: Path | str, *, mapped: bool = False) -> Any:
     """What ``torch.save`` wrote, on the CPU.
+
+    Args:
+        path: of the file.
+        mapped: leave tensors in the file until they are used; it must stay as long as they do.
 
     Raises:
         UnreadableCheckpointError: the file is truncated, no such file, or contains more than data; none of it was run.
     """
+    if not Path(path).is_file():
+        raise UnreadableCheckpointError(f"There is no file {path}.")
     try:
         with torch.serialization.safe_globals(list(ALLOWED)):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
-        if "Unsupported" not in str(error) and "weights_only" not in str(error).lower():
-            raise UnreadableCheckpointError(f"{path} is damaged ({_first_line(error)}).") from error
-        raise UnreadableCheckpointError(
-            f"{path} contains more than data, or is damaged, and was not read further: nothing of it was run."
-        ) from error
+        asked = UNSUPPORTED.search(str(error))
+        what = f"asks for {asked[1]} to be called" if asked else "contains more than data or is damaged"
+        raise UnreadableCheckpointError(f"{path} {what}; it was not read and nothing of it was run.") from error
     except (
         Exception
     ) as error:  # foreign bytes make the unpickler fail in any way (KeyError, EOFError, RuntimeError ...)
-        raise UnreadableCheckpointError(f"{path} is truncated or no checkpoint ({_first_line(error)}).") from error
+        raise UnreadableCheckpointError(
+            f"{path} is no checkpoint that torch saved, or is cut short; copy it again ({_first_line(error)})."
+        ) from error
 
 
 def _first_line(error: Exception) -> str:

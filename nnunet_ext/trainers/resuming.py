@@ -31,6 +31,7 @@ class ResumableTrainer(SavingTrainer):
     """
 
     recipe: ClassVar[Recipe]
+    save_every: int  # nnU-Net's
     save_steps: int | None = None
     _request: Request = Request()
 
@@ -113,7 +114,7 @@ class ResumableTrainer(SavingTrainer):
         if self.current_epoch == self.num_epochs:
             return
         leave = self._must_leave()
-        if leave or self._unsaved or self.current_epoch % self.save_every == 0:
+        if leave or checkpoints.LATEST in self._unsaved or self.current_epoch % self.save_every == 0:
             self._write(checkpoints.LATEST, self._content(self.current_epoch))
         if leave:
             self._exit()
@@ -127,7 +128,9 @@ class ResumableTrainer(SavingTrainer):
 
     def _exit(self) -> None:
         distributed.wait()  # torchrun ends all processes as soon as one has ended
-        saved = "an older checkpoint is all there is" if self._unsaved else "the training is saved"
+        saved = (
+            "an older checkpoint is all there is" if checkpoints.LATEST in self._unsaved else "the training is saved"
+        )
         self.print_to_log_file(
             f"Asked to stop ({self._request.name or 'another process'}): {saved}; the same command with --c goes on."
         )
@@ -139,9 +142,6 @@ class ResumableTrainer(SavingTrainer):
         """As nnU-Net's; a restarted worker of torchrun goes on, a new training puts an earlier one's files aside."""
         if not self.was_initialized:
             self.initialize()
-        if distributed.restarted() and not self._loaded and self._any_checkpoint():
-            self.logger.resume = True
-            self.load_checkpoint(str(Path(self.output_folder, checkpoints.LATEST)))
         self._join_processes()
         if self.local_rank == 0 and not (self.logger.resume or self._loaded or self.disable_checkpointing):
             for name in checkpoints.put_aside(Path(self.output_folder)):
@@ -157,13 +157,13 @@ class ResumableTrainer(SavingTrainer):
         self.logger.load_checkpoint(checkpoints.plain(self.logger.get_checkpoint()))
         epoch, every, best = self.current_epoch, self.save_every, self._best_ema
         self.save_every = sys.maxsize
-        self._unsaved = False
+        self._unsaved -= {checkpoints.BEST}
         try:
             super().on_epoch_end()
         except OSError as error:
             self.print_to_log_file(f"The curves could not be drawn ({error}); the training goes on.")
         self.save_every, self.current_epoch = every, epoch + 1
-        if self._unsaved:  # of the best: the next that is better than the file is tried again
+        if checkpoints.BEST in self._unsaved:  # the next that is better than the file is tried again
             self._best_ema = best
 
     def on_train_end(self) -> None:

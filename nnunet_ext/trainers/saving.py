@@ -15,8 +15,9 @@ from nnunet_ext.trainers.reading import UnreadableCheckpointError
 class SavingTrainer(JoiningTrainer):
     """nnU-Net's trainer with checkpoints of our own making, in nnU-Net's form."""
 
+    inference_allowed_mirroring_axes: Any  # nnU-Net's
     _drawn: tuple[int, int] | None = None  # training and validation batches, by the checkpoint
-    _unsaved = False  # a checkpoint could not be written
+    _unsaved: frozenset[str] = frozenset()  # checkpoints that could not be written
     _loaded = False
 
     def save_checkpoint(self, filename: str) -> None:
@@ -73,8 +74,10 @@ class SavingTrainer(JoiningTrainer):
             if name == checkpoints.FINAL:
                 self.print_to_log_file(f"{name} could not be written ({error}); make room and go on with --c.")
                 raise
-            self._unsaved = True
+            self._unsaved |= {name}
             self.print_to_log_file(f"{name} could not be written ({error}); the training goes on and tries again.")
+        else:
+            self._unsaved -= {name}
 
     def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
         """As nnU-Net's, without running code; with ``--c`` the best that can be read where the given one cannot.
@@ -89,8 +92,10 @@ class SavingTrainer(JoiningTrainer):
         else:
             self._restore(self._readable(Path(filename_or_checkpoint)))
 
-    def _any_checkpoint(self) -> bool:
-        return any(Path(self.output_folder, name).exists() for name in checkpoints.ALL)
+    def _go_on_after_restart(self) -> None:
+        if not self._loaded and any(Path(self.output_folder, name).exists() for name in checkpoints.ALL):
+            self.logger.resume = True
+            self.load_checkpoint(str(Path(self.output_folder, checkpoints.LATEST)))
 
     def _readable(self, path: Path) -> dict[str, Any]:
         weights = self.bare_network.state_dict()
@@ -112,6 +117,7 @@ class SavingTrainer(JoiningTrainer):
                 f"No checkpoint in {path.parent} can be read (the log says why); train anew without --c."
             )
         used = checkpoints.most_advanced(found)
+        assert used is not None
         self.print_to_log_file(f"The training goes on from the one before, after {used['current_epoch']} epochs.")
         return used
 
