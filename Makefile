@@ -54,7 +54,7 @@ tables: $(VENV)/.installed-test  ## rewrite the tables of networks (package, REA
 mutants: $(VENV)/.installed-test  ## plant each fault of tests/mutants.json in a copy and look whether the tests see it
 	$(BIN)/python -m tests.mutants --jobs $$(nproc)
 
-learn: $(VENV)/.installed-test  ## every XS network overfits one phantom (half an hour on 2 cores)
+learn: $(VENV)/.installed-test  ## can every network overfit one phantom?
 	$(BIN)/python benchmarks/learn.py --jobs $$(nproc) --out benchmarks/results/learn.json
 
 kills: $(VENV)/.installed-test  ## 100 kills at random moments, each training continued to the same bytes

@@ -1,6 +1,6 @@
 """torch.compile as one graph, every network: are its values, gradients and predictions those of the plain network?
 
-    python benchmarks/compile.py [--models NAME ...] [--patch 16] [--backend aot_eager]
+    python benchmarks/compile.py [--models NAME ...] [--patch 16] [--backend aot_eager] [--jobs 1]
 
 Each network in its smallest size, with nnU-Net's plan cut to four stages, deep supervision on, in float64, so that
 another order of sums is not mistaken for another function. ``fullgraph=True`` makes every break of the graph an error,
@@ -14,7 +14,10 @@ said of speed. Writes ``compile.json`` and a table.
 import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +127,11 @@ def compare(spec: NetworkSpec, dims: int, edge: int = PATCH, backend: str = "aot
     )
 
 
+def compare_planned(spec: NetworkSpec, edge: int, backend: str) -> Row:
+    """In 3D where the network is meant for it."""
+    return compare(spec, max(spec.dimensions), edge, backend)
+
+
 def table(rows: Sequence[Row]) -> str:
     """In the order of the zoo."""
     header = ["network", "size", "dimensions", "logits", "gradients", "prediction"]
@@ -134,12 +142,13 @@ def table(rows: Sequence[Row]) -> str:
 
 def command(args: argparse.Namespace) -> int:
     """Compares and writes; 1 where a network differs."""
-    torch.set_num_threads(args.threads)
-    chosen = [registry.find(name)[0] for name in args.models] or list(registry.specs())
+    specs = [registry.find(name)[0] for name in args.models] or list(registry.specs())
     rows = []
-    for spec in chosen:
-        rows.append(compare(spec, max(spec.dimensions), args.patch, args.backend))
-        print(table(rows[-1:]).splitlines()[-1], flush=True)
+    # processes of their own: what torch compiled for one network is of no use to another
+    with ProcessPoolExecutor(args.jobs, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        for row in pool.map(partial(compare_planned, edge=args.patch, backend=args.backend), specs):
+            rows.append(row)
+            print(table([row]).splitlines()[-1], flush=True)
     equal = sum(row.equal for row in rows)
     args.out.mkdir(parents=True, exist_ok=True)
     options = {"backend": args.backend, "patch": args.patch, "stages": STAGES, "tolerance": TOLERANCE}
@@ -164,7 +173,7 @@ def main() -> int:
     parser.add_argument("--models", nargs="+", default=[], metavar="NAME", help="registry or trainer names (all)")
     parser.add_argument("--patch", type=int, default=PATCH, metavar="VOXELS", help="edge of the input (16)")
     parser.add_argument("--backend", default="aot_eager", help="of torch.compile (aot_eager)")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="networks at a time (1)")
     parser.add_argument("--out", type=Path, default=record.RESULTS, metavar="DIR", help="folder of the results")
     return run_command(command, parser)
 

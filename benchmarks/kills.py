@@ -9,19 +9,14 @@ input.
 """
 
 import argparse
-import json
 import os
-import platform
 import random
-import shlex
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +24,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # a script's own package is not on the path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: forked processes share the processors
 
-from benchmarks.costs.report import markdown  # noqa: E402 - needs the path above
-from benchmarks.interruptions.fingerprint import fingerprint, weights_of  # noqa: E402 - see above
+from benchmarks.interruptions.fingerprint import fingerprint, weights_of  # noqa: E402 - needs the path above
 from benchmarks.interruptions.runs import FORK, Training, kill  # noqa: E402 - see above
+from benchmarks.record import environment, markdown, origin, write_json  # noqa: E402 - see above
 from nnunet_ext.trainers.checkpoints import BEST, FINAL  # noqa: E402 - see above
 from tests.trainers import workspace  # noqa: E402 - see above
 
@@ -45,9 +40,9 @@ SAVING: dict[str, dict[str, int]] = {
     "every second step": {"save_steps": 2},
     "every epoch": {"save_every": 1},
 }
+PACKAGES = ("nnunet_ext", "nnunetv2", "torch", "numpy")
 HOOKS = ("on_train_start", "train_step", "validation_step", "_write", "on_epoch_end", "on_train_end")
 PHASES = ("between", *HOOKS)
-PACKAGES = ("nnunet_ext", "nnunetv2", "torch", "numpy")
 
 
 @dataclass
@@ -167,17 +162,6 @@ def uninterrupted(root: Path, name: str) -> tuple[Training, float]:
     return training, time.monotonic() - began
 
 
-def environment() -> dict[str, Any]:
-    """Command, commit, versions and machine."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True)  # noqa: S607 - git of the PATH
-    return {
-        "command": shlex.join(["python", "benchmarks/kills.py", *sys.argv[1:]]),
-        "commit": commit.stdout.strip(),
-        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}},
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
-    }
-
-
 def table(found: list[Interrupted], facts: dict[str, Any]) -> str:
     """The kills by hook, and the command that made them."""
     by_hook: dict[str, Counter[str]] = {}
@@ -187,13 +171,12 @@ def table(found: list[Interrupted], facts: dict[str, Any]) -> str:
     rows = [[f"`{h}`", str(by_hook[h]["kills"]), str(by_hook[h]["equal"])] for h in PHASES if h in by_hook]
     kills, equal = (sum(count[key] for count in by_hook.values()) for key in ("kills", "equal"))
     workers = sum(len(set(one.workers)) > 1 for one in found)
-    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     return (
         f"{equal} of {kills} kills left no trace: {len(found)} trainings, of which {sum(o.equal for o in found)} ended "
         f"with the bytes of the uninterrupted one (final and best checkpoint, but for time stamps); {workers} of them "
         f"went on with another number of workers.\n\n"
         + markdown(("killed in", "kills", "same bytes in the end"), [*rows, ["all", str(kills), str(equal)]])
-        + f"\n\n`{facts['command']}` at {facts['commit'][:12]}; {versions}; {facts['machine']}.\n"
+        + f"\n\n{origin(facts)}\n"
     )
 
 
@@ -204,7 +187,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--out", type=Path, help="a .json; the table goes beside it")
     args = parser.parse_args()
-    facts, found = environment(), []
+    found: list[Interrupted] = []
+    facts = environment(PACKAGES)
     with tempfile.TemporaryDirectory() as folder:
         workspace.write(Path(folder))
         for one in trainings(Path(folder), args.kills, random.Random(args.seed)):  # noqa: S311 - moments, no secrets
@@ -214,7 +198,7 @@ def main() -> int:
                 flush=True,
             )
             if args.out:
-                args.out.write_text(json.dumps({**facts, "runs": [asdict(o) for o in found]}, indent=1) + "\n", "utf-8")
+                write_json(args.out, [asdict(o) for o in found])
                 args.out.with_suffix(".md").write_text(table(found, facts), "utf-8")
     print(table(found, facts))
     return int(not all(one.equal for one in found))

@@ -5,9 +5,14 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # before torch is imported: xdist runs one process per core, and more threads than cores are slower
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# the first example of a law pays for torch's start, and a shared machine is slow at times
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

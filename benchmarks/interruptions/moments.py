@@ -41,14 +41,13 @@ def signalled(hook: str, count: int, number: int) -> Kill:
     """Sent a signal when it calls a hook of its own for the ``count``-th time."""
 
     def change(trainer: Any) -> None:
+        calls = iter(range(1, count + 1))
+
         def send(*_: Any, **__: Any) -> bool:
-            nonlocal calls
-            calls += 1
-            if calls == count:
+            if next(calls, 0) == count:
                 os.kill(os.getpid(), number)
             return False
 
-        calls = 0
         setattr(trainer, hook, _before(1, getattr(trainer, hook), send))
 
     return change

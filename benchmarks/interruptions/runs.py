@@ -107,7 +107,7 @@ class Training:
             os.dup2(output.fileno(), sys.stdout.fileno() if _is_real(sys.stdout) else 1)
             os.dup2(output.fileno(), 2)
             sys.stdout = sys.stderr = output
-            os.environ.update(self._environment(workers), **environment)
+            os.environ.update(self.environment(workers), **environment)
             torch.set_num_threads(self.threads)
             try:
                 code = self._train(goes_on, change)
@@ -119,7 +119,8 @@ class Training:
             output.flush()
         os._exit(code)  # what the parent registered for its own end is not this process's business
 
-    def _environment(self, workers: int) -> dict[str, str]:
+    def environment(self, workers: int) -> dict[str, str]:
+        """The variables with which nnU-Net finds folders and trainers."""
         folders = {"nnUNet_raw": self.root / "raw", "nnUNet_preprocessed": self.root / "preprocessed"}
         return {
             **{name: str(path) for name, path in folders.items()},

@@ -61,6 +61,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         ValueError: the file is no checkpoint of torch, is cut short, or asks for code to be run.
     """
     saved = read_safely(path, mapped=True)
-    weights = {name: tensor.clone() for name, tensor in saved["network_weights"].items()}  # read, and off the file
+    weights = saved["network_weights"]
+    for name, tensor in weights.items():
+        weights[name] = tensor.clone()  # read, and off the file
     keys = ("trainer_name", "init_args", "inference_allowed_mirroring_axes")
     return {key: saved[key] for key in keys if key in saved}, weights

@@ -90,10 +90,11 @@ def _take_checkpoint(network: "nn.Module", state: dict[str, "Tensor"], trained: 
     own = network.state_dict()
     found = match(own, state)
     told = table(found, f"{args.file} for {args.tr}:")
-    others = [m for m in found if m.fate != SAME and HEADS not in m.name]
-    if others and not args.partial:
+    others = sum(m.fate != SAME and HEADS not in m.name for m in found)
+    if (others or _another(trained, args.tr)) and not args.partial:
         raise ValueError(
-            f"{told}\n{len(others)} tensors do not fit: it is another network; give --partial to take the rest."
+            f"{told}\n{others} tensors do not fit; these are weights of {trained or 'another network'}. Give --partial "
+            f"to take what fits into {args.tr} nevertheless."
         )
     torch.save({CHECKPOINT: merged(own, state)}, args.o)
     print(told)

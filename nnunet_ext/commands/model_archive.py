@@ -107,7 +107,8 @@ def read(path: Path) -> tuple[Model, dict[str, bytes]]:
         raise ValueError(f"{path} has the format {manifest.get('format')}, this version reads {FORMAT}; update it.")
     model = _model(manifest, path)
     sums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-    if wrong := sorted(name for name in {*sums, *manifest["sha256"]} if sums.get(name) != manifest["sha256"].get(name)):
+    told: dict[str, str] = manifest.get("sha256") or {}
+    if wrong := sorted(name for name in {*sums, *told} if sums.get(name) != told.get(name)):
         raise ValueError(f"{path} is damaged or was changed: {', '.join(wrong)} is not what its manifest says.")
     required = {name for name in model.names() if Path(name).name not in OPTIONAL}
     if not required <= files.keys() <= model.names():
@@ -117,7 +118,7 @@ def read(path: Path) -> tuple[Model, dict[str, bytes]]:
 
 
 def _model(manifest: Mapping[str, Any], path: Path) -> Model:
-    fields = {name: manifest.get(name) for name in Model.__dataclass_fields__}
+    fields: dict[str, Any] = {name: manifest.get(name) for name in Model.__dataclass_fields__}
     fields["folds"] = tuple(fields["folds"] or ())
     names = [*fields["folds"], *(value for key, value in fields.items() if key != "folds")]
     if not fields["folds"] or not all(isinstance(name, str) and NAME.fullmatch(name) for name in names):

@@ -37,6 +37,13 @@ class Network(nn.Module):
                 f"another network, of another size or of a version before {SINCE}, whose networks differ; use it with "
                 f"the trainer and the version that made it, or train anew."
             )
+        # torch keeps the version of a module beside its weights; a mapping of other origin has none
+        of_given = getattr(given, "_metadata", {}).get("", {}).get("version", self._version)
+        if of_given != self._version:
+            raise ValueError(
+                f"The checkpoint of {self.title} reads coordinates of a version before {SINCE}, which were 0 in "
+                "the volume's centre and outside; use it with the version that made it, or train anew."
+            )
         for key in (key for key in wanted if key.endswith(f".{RATES}") and not wanted[key].is_meta):
             if wanted[key].tolist() != given[key].tolist():
                 raise ValueError(

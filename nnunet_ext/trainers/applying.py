@@ -132,7 +132,7 @@ class RecipeTrainer(ResumableTrainer):
     @property
     def _checks(self) -> list[dict[str, Any]]:
         """What full volumes told when the patience had run out; it travels with the checkpoints."""
-        checks: list[dict[str, Any]] = self.my_init_kwargs.setdefault(CHECKS, [])
+        checks: list[dict[str, Any]] = self.my_init_kwargs.get(CHECKS, [])
         return checks
 
     def on_epoch_end(self) -> None:
@@ -146,7 +146,8 @@ class RecipeTrainer(ResumableTrainer):
         """Ends the training unless full volumes are segmented better than by the best checkpoint."""
         now, best = mean_dice(self), self._dice_of_best()
         end = best is None or not now > best
-        self._checks.append({"epoch": self.current_epoch - 1, "now": now, "best": best, "stopped": end})
+        check = {"epoch": self.current_epoch - 1, "now": now, "best": best, "stopped": end}
+        self.my_init_kwargs[CHECKS] = [*self._checks, check]
         told = f"{now:.4f} now" + ("" if best is None else f", {best:.4f} with the best checkpoint")
         self.print_to_log_file(
             f"No better pseudo Dice for {self.recipe.patience} epochs. Mean Dice on full volumes: {told}. "

@@ -87,9 +87,6 @@ class ExtTrainer(ReportingTrainer):
             self.dataset_class = WITH_COORDINATES[self.dataset_class]
         self._use_channels_of_dataset()
 
-    def _do_i_compile(self) -> bool:
-        return self.spec.compile and super()._do_i_compile()
-
     @classmethod
     def get_training_transforms(cls, *args: Any, **kwargs: Any) -> BasicTransform:
         """nnU-Net's augmentation, without its choices by run time where a seed asks for repeatable runs."""

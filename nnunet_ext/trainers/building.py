@@ -5,7 +5,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nnunet_ext.coordinates.configuration import set_coordinates
-from nnunet_ext.coordinates.field import AXES
+from nnunet_ext.coordinates.field import AXES, VERSION
 from nnunet_ext.networks import registry
 from nnunet_ext.networks.spec import NetworkSpec
 from nnunet_ext.trainers.grammar import parse
@@ -47,6 +47,8 @@ def build_network(
         patch_size=configuration.patch_size,
         deep_supervision=deep_supervision and recipe.deep_supervision,
     )
+    if recipe.coordinates:
+        network._version = VERSION  # torch stores a module's version with its weights
     network.apply(network.initialize)
     return adapted(network, recipe)
 

@@ -9,7 +9,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import torch
@@ -50,7 +50,8 @@ class _Sink:
     """A file that keeps the operating system's error, which torch's writer hides behind one of its own."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self.file, self.error = file, None
+        self.file = file
+        self.error: OSError | None = None
 
     def write(self, data: bytes) -> int:
         try:
@@ -87,7 +88,7 @@ def write(content: Mapping[str, Any], path: Path) -> None:
 def _save(content: Mapping[str, Any], file: BinaryIO) -> None:
     sink = _Sink(file)
     try:
-        torch.save(content, sink)
+        torch.save(content, cast(BinaryIO, sink))  # it needs write and flush of a file
     except RuntimeError as error:
         if sink.error is None:
             raise

@@ -17,6 +17,9 @@ from nnunet_ext.trainers.lowest import LowestOutputUsed
 class JoiningTrainer(nnUNetTrainer):
     """nnU-Net's trainer, which joins torchrun's other processes when training or validation starts."""
 
+    is_ddp: bool  # nnU-Net's
+    device: torch.device
+    network: Any
     _outputs: tuple[dict[str, Any], ...] = ()  # of the steps of an epoch that was begun before
 
     @property

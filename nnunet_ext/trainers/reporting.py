@@ -27,6 +27,10 @@ class ReportingTrainer(RecipeTrainer):
         """As nnU-Net's; from here on it is noted which weights are loaded into the network."""
         super().initialize()
         self.arrivals = Arrivals(self.bare_network)
+        self.memory = progress.Memory(self.device)
+        self.parts: dict[str, float] = {}
+        self.seconds = {"training": 0.0, "validation": 0.0}
+        self.waited, self.steps_done, self.step_ended = 0.0, 0, time.monotonic()
 
     def on_train_start(self) -> None:
         """As nnU-Net's; tells what pretrained weights gave, and forgets the lines of epochs that come again."""
@@ -36,8 +40,6 @@ class ReportingTrainer(RecipeTrainer):
             if arrivals.came and not self._loaded:
                 self.print_to_log_file(arrivals.table(), also_print_to_console=True, add_timestamp=False)
         super().on_train_start()
-        self.memory = progress.Memory(self.device)
-        self.waited, self.step_ended, self.seconds = 0.0, time.monotonic(), {"training": 0.0, "validation": 0.0}
         if self.local_rank == 0:
             folder = Path(self.output_folder)
             progress.forget_from(folder, self.current_epoch)

@@ -31,6 +31,7 @@ class ResumableTrainer(SavingTrainer):
     """
 
     recipe: ClassVar[Recipe]
+    save_every: int  # nnU-Net's
     save_steps: int | None = None
     _request: Request = Request()
 

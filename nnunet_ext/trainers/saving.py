@@ -15,6 +15,7 @@ from nnunet_ext.trainers.reading import UnreadableCheckpointError
 class SavingTrainer(JoiningTrainer):
     """nnU-Net's trainer with checkpoints of our own making, in nnU-Net's form."""
 
+    inference_allowed_mirroring_axes: Any  # nnU-Net's
     _drawn: tuple[int, int] | None = None  # training and validation batches, by the checkpoint
     _unsaved: frozenset[str] = frozenset()  # checkpoints that could not be written
     _loaded = False
@@ -116,6 +117,7 @@ class SavingTrainer(JoiningTrainer):
                 f"No checkpoint in {path.parent} can be read (the log says why); train anew without --c."
             )
         used = checkpoints.most_advanced(found)
+        assert used is not None
         self.print_to_log_file(f"The training goes on from the one before, after {used['current_epoch']} epochs.")
         return used
 

@@ -67,7 +67,7 @@ def logits(folder):
 
 
 def test_stock_prediction_gives_the_same_voxels_after_it(trained, archive, elsewhere, monkeypatch):
-    monkeypatch.setenv("nnUNet_extTrainer", trained._environment(0)["nnUNet_extTrainer"])
+    monkeypatch.setenv("nnUNet_extTrainer", trained.environment(0)["nnUNet_extTrainer"])
     assert main(["import", str(archive)]) == 0
     here, there = logits(model_folder(elsewhere)), logits(model_folder(trained.results))
     assert torch.equal(here, there)

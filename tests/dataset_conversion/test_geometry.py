@@ -20,7 +20,7 @@ from dataset_conversion.brats.volumes import decode
 KINDS = ("t1", "t1ce", "t2", "flair", "seg")
 PLAIN = np.array([[-1.0, 0, 0, 0], [0, -1, 0, 19], [0, 0, 1, 0], [0, 0, 0, 1]])
 MOVED = PLAIN + np.eye(4, k=3) * 7
-TURNED = PLAIN @ np.array([[0.8, -0.6, 0, 0], [0.6, 0.8, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+TURNED = PLAIN @ np.array([[1, 0, 0, 0], [0, 0.8, -0.6, 0], [0, 0.6, 0.8, 0], [0, 0, 0, 1]])
 Change = Callable[[Any], None]
 
 

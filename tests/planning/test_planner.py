@@ -14,13 +14,13 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_ext.commands.plan import cells
 from nnunet_ext.networks import registry
-from nnunet_ext.planning.memory import COORDINATES, PREDICTED, TrainingMemory
+from nnunet_ext.planning.memory import COORDINATES, TrainingMemory
 from nnunet_ext.planning.planner import FittingPlanner
 from nnunet_ext.planning.search import GB
 from nnunet_ext.profiling.predict import predict
 from nnunet_ext.trainers import trainer_class
 from nnunet_ext.trainers.recipe import Recipe
-from nnunet_ext.trainers.words import WORDS, changes_of_memory
+from nnunet_ext.trainers.words import changes_of_memory
 from tests.planning import dataset
 
 CLASSES = 3
@@ -300,22 +300,6 @@ def test_low_resolution_without_its_cascade_has_no_next_stage(tmp_path, monkeypa
 
 
 # --- the recipe
-
-
-def test_what_the_recipe_changes_is_predicted_or_refused():
-    spec, size = registry.find("unet3d_XS")
-    neutral = {"initial_lr": 1.0, "weight_decay": 0.1, "schedule": "cosine", "epochs": 3, "iterations": 2, "seed": 1}
-    assert TrainingMemory.of(spec, size, changes_of_memory(Recipe(**neutral))) == TrainingMemory(spec, size)
-    changed = {"optimiser": "AdamW", "accumulation": 2, "precision": "FP32", "deep_supervision": False}
-    assert TrainingMemory.of(spec, size, changes_of_memory(Recipe(**changed))) == TrainingMemory(spec, size, **changed)
-    with pytest.raises(ValueError, match="a training with loss Focal; plan"):
-        TrainingMemory.of(spec, size, changes_of_memory(Recipe(loss="Focal")))
-    assert not changes_of_memory(Recipe(loss="Dice70CE30"))
-
-
-def test_every_word_says_whether_its_memory_is_predicted():
-    said = {name for word in WORDS for name, kind in word.memory.items() if kind == "predicted"}
-    assert said == PREDICTED
 
 
 def test_words_that_change_memory_are_seen_in_the_prediction(folder, small):

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.run.run_training import maybe_load_checkpoint
 
-from nnunet_ext.trainers import applying, stopping
+from nnunet_ext.trainers import applying, progress, stopping
 from nnunet_ext.trainers.recipe import Recipe
 from nnunet_ext.trainers.volumes import case_dice
+from tests.trainers import workspace
 from tests.trainers.test_training import model_folder, trainer_for
 
 QUICK = "nnUNetTrainer_UNet3D_XS_NoAug_{}_iter1_seed7"
@@ -66,6 +68,43 @@ def test_when_a_stop_is_due():
 
 
 # --- trainings
+
+MANY = (
+    "nnUNetTrainer_DualBranchGhost_XS_CoordConv_AdamW3en4_WD1en5_Cosine_Warmup1_Dice70CE30_Clip1_Acc2_NoDS_BF16_NoMirror_"
+    "Freeze1_ValEvery2_SaveEvery1steps_Stop5_3epochs_iter2_seed42"
+)
+
+
+def test_many_words_at_once_train_resume_and_predict_in_their_precision(nnunet):
+    """Interrupted in the last epoch and continued; nnU-Net's own predictor computes in bfloat16 without other heads."""
+    trainer = quick(MANY)
+    original = trainer.train_step
+
+    def step(batch):
+        if trainer.current_epoch == 2:
+            raise KeyboardInterrupt
+        return original(batch)
+
+    trainer.train_step = step
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run_training()
+    again = quick(MANY)
+    again.logger.resume = True
+    maybe_load_checkpoint(again, True, False)
+    assert again.current_epoch == 1, "with both steps of the second epoch done"
+    again.run_training()
+    final = checkpoint(nnunet, MANY)
+    assert final["current_epoch"] == 3
+    assert final["logging"]["lrs"] == pytest.approx([1.5e-4, 3e-4, 1.5e-4])
+    assert len([key for key in final["network_weights"] if ".seg_layers." in key]) == 2
+    assert [record["epoch"] for record in progress.read(fold(nnunet, MANY))] == [0, 1, 2]
+    predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(str(model_folder(nnunet, MANY)), (0,))
+    seen = []
+    predictor.network.decoder.seg_layers[-1].register_forward_hook(lambda _m, _i, out: seen.append(out.dtype))
+    image, _ = workspace.case(np.random.default_rng(3), workspace.FOUR)
+    predictor.predict_single_npy_array(image, {"spacing": [1.0] * 3}, None, None, False)
+    assert set(seen) == {torch.bfloat16}
 
 
 @pytest.fixture

@@ -127,7 +127,7 @@ def test_two_processes_are_one_with_the_same_global_batch(two, root, tmp_path):
 
 def trainer_weights(root, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in Training(root, tmp_path / "initial", NAME)._environment(0).items():
+        for name, value in Training(root, tmp_path / "initial", NAME).environment(0).items():
             patch.setenv(name, value)
         trainer = trainer_for(NAME)
         trainer.initialize()
@@ -261,7 +261,12 @@ def test_a_machine_that_never_comes_is_an_error(tmp_path):
 def test_two_machines_one_of_which_loses_its_worker_are_one_machine_with_two_processes(two, root, tmp_path):
     """Two agents of torchrun on the loopback, stock nnUNetv2_train with its final validation."""
     training = Training(root, tmp_path, NAME)
-    environment = {**training._environment(0), "GLOO_SOCKET_IFNAME": "lo", "OMP_THREAD_LIMIT": "1"}
+    environment = {
+        **training.environment(0),
+        "GLOO_SOCKET_IFNAME": "lo",
+        "OMP_THREAD_LIMIT": "1",
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",  # docs/trainers.md says why
+    }
     words = ["--max_restarts", "1", "--no-python", TRAIN, "999", "3d_fullres", "0", "-tr", NAME, "-device", "cpu"]
     port, files = find_free_network_port(), [tmp_path / f"agent_{node}.txt" for node in (0, 1)]
     agents = [torchrun(port, file, *words, environment=environment) for file in files]

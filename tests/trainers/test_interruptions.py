@@ -96,7 +96,7 @@ def children(pid):
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads Linux's list of children")
 def test_workers_end_with_a_killed_trainer(tiny_dataset, tmp_path):
-    training = Training(tiny_dataset, tmp_path, NAME.replace("2epochs", "1000epochs"))
+    training = Training(tiny_dataset, tmp_path, NAME.replace("2epochs", "999epochs"))
     process = training.start(workers=2)
     while process.is_alive() and len(workers := children(process.pid)) < 3:  # two of training, one of validation
         time.sleep(0.05)

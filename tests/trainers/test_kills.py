@@ -3,11 +3,13 @@
 import signal
 
 import pytest
+import torch
 
 from benchmarks.interruptions.fingerprint import fingerprint
 from benchmarks.interruptions.moments import at, removing, renaming, writing
 from benchmarks.interruptions.runs import Training
 from nnunet_ext.trainers.checkpoints import ALL, BEST, FINAL, LATEST, PREVIOUS
+from nnunet_ext.trainers.reading import read_safely
 
 NAME = "nnUNetTrainer_DualBranchGhost_XS_2epochs_iter3_seed7"
 EACH_STEP = {"save_steps": 1, "save_every": 1}
@@ -73,3 +75,24 @@ def test_another_seed_differs(whole, tiny_dataset, tmp_path):
     assert mine.keys() == other.keys()
     assert sum(mine[name] != other[name] for name in mine) > len(mine) // 2
     assert set(ALL) >= {FINAL}
+
+
+def test_what_the_step_itself_draws_is_drawn_again(tiny_dataset, tmp_path):
+    """Dropout for example; the checkpoints within the epoch are those that the trainer's name asks for."""
+    name = NAME.replace("2epochs", "SaveEvery2steps_2epochs")
+
+    def noisy(trainer):
+        step = trainer.train_step
+        trainer.train_step = lambda batch: step({**batch, "data": batch["data"] + 0.1 * torch.randn(())})
+
+    def noisy_and_killed(trainer):
+        noisy(trainer)
+        at("train_step", 6)(trainer)
+
+    whole, killed = (Training(tiny_dataset, tmp_path / kind, name) for kind in ("whole", "killed"))
+    assert whole.run(change=noisy) == 0, whole.outputs()
+    assert killed.run(change=noisy_and_killed) == -signal.SIGKILL, killed.outputs()
+    saved = read_safely(killed.folder / LATEST)
+    assert (saved["current_epoch"], saved["nnunet_ext"]["step"]) == (1, 1)
+    assert killed.run(1, goes_on=True, change=noisy) == 0, killed.outputs()
+    same(killed.folder, whole.folder)

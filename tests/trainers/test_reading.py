@@ -11,9 +11,11 @@ from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 
 from benchmarks.interruptions.runs import Training
 from nnunet_ext.cascade.loading import load_model
+from nnunet_ext.commands.model_archive import Model, checkpoint, pack
 from nnunet_ext.discovery import HOOK_VARIABLE, hook_folder
 from nnunet_ext.trainers.checkpoints import FINAL, plain, write
 from nnunet_ext.trainers.reading import UnreadableCheckpointError, read_safely
+from tests.trainers import workspace
 
 NAME = "nnUNetTrainer_DualBranchGhost_XS_1epochs_iter2_seed7"
 STOCK = "nnUNetTrainer_1epoch"
@@ -59,7 +61,11 @@ def test_nnunets_own_are_read_safely(tiny_dataset, tmp_path):
     assert training.run() == 0, training.outputs()
     content = read_safely(training.folder / FINAL)
     assert isinstance(content["logging"]["mean_fg_dice"][0], np.generic), "the allow-list is needed"
-    assert content == content | plain({"trainer_name": STOCK})
+    model = Model(workspace.DATASET, STOCK, "nnUNetPlans", "3d_fullres", ("0",), FINAL)
+    write(checkpoint(pack(model, training.results, {}), "0"), tmp_path / "plain.pth")
+    exported = torch.load(tmp_path / "plain.pth", weights_only=True)
+    assert exported["trainer_name"] == STOCK
+    assert exported["logging"]["mean_fg_dice"] == content["logging"]["mean_fg_dice"]
 
 
 def test_a_hostile_checkpoint_is_refused_and_does_not_run(ours, here):
