@@ -101,7 +101,7 @@ def _check_whole(path: Path) -> None:
         return
     try:
         data = igzip.decompress(path.read_bytes()) if name.endswith(".gz") else path.read_bytes()
-    except (EOFError, isal_zlib.IsalError, gzip.BadGzipFile) as error:
+    except (EOFError, isal_zlib.IsalError, gzip.BadGzipFile) as error:  # type: ignore[misc] # isal's stub is wrong
         raise UnreadableError(f"{path.name} cannot be read: it is cut off or damaged ({error}).") from error
     if len(data) < HEADER:
         raise UnreadableError(f"{path.name} cannot be read: it has {len(data)} bytes, less than a NIfTI header.")
