@@ -21,24 +21,28 @@ from tqdm import tqdm
 from benchmarks.scoring.agreement import PEERS
 from nnunet_ext.evaluation import cases, finding, reading
 from nnunet_ext.evaluation.cases import Pair, Settings
+from nnunet_ext.evaluation.conventions import MATCHED
 from nnunet_ext.evaluation.distances import Surfaces
+from nnunet_ext.evaluation.lesions import compare
 from nnunet_ext.evaluation.regions import BRATS_REGIONS, EDITIONS
 from nnunet_ext.evaluation.surfaces import Mask
 
 PHANTOMS = Path(__file__).resolve().parents[2] / "dataset_conversion" / "phantom_brats.py"
-OURS, OFFICIAL, WHOLE, BOXED = "nnunet_ext evaluate", "brats-evaluation", "medpy on whole volumes", "HD95_pooled here"
+OURS, SAME, OFFICIAL = "nnunet_ext evaluate, all conventions", "brats-evaluation's metrics here", "brats-evaluation"
+WHOLE, BOXED = "medpy on whole volumes", "HD95_pooled here"
 SETTINGS = Settings(EDITIONS["2023"], EDITIONS["2023"], "brats")
 
 
 def measure_all(args: argparse.Namespace) -> dict[str, Any]:
     """Seconds of the processor for each case by each way, the ways in turn within each repeat."""
-    seconds: dict[str, dict[str, list[float]]] = {OURS: {}, OFFICIAL: {}, WHOLE: {}, BOXED: {}}
+    seconds: dict[str, dict[str, list[float]]] = {way: {} for way in (OURS, SAME, OFFICIAL, WHOLE, BOXED)}
     with tempfile.TemporaryDirectory(dir=args.scratch) as scratch:
         folder = Path(scratch)
         pairs = prepare(args, folder)
         for _ in tqdm(range(args.repeats), "repeats"):
             for pair in pairs:
                 _add(seconds[OURS], pair.case, partial(cases.evaluate, pair, SETTINGS))
+                _add(seconds[SAME], pair.case, partial(_same, pair))
             for name, values in _official(args.official, folder)["found"].items():
                 seconds[OFFICIAL].setdefault(name.removesuffix(".nii.gz"), []).extend(values)
             _distances(pairs, seconds)
@@ -54,7 +58,7 @@ def measure_all(args: argparse.Namespace) -> dict[str, Any]:
 def ratios(seconds: dict[str, dict[str, list[float]]]) -> dict[str, dict[str, float]]:
     """Median, smallest and largest of the cases' ratios, each of medians over repeats."""
     found = {}
-    for slow, fast in ((OFFICIAL, OURS), (WHOLE, BOXED)):
+    for slow, fast in ((OFFICIAL, SAME), (OFFICIAL, OURS), (WHOLE, BOXED)):
         rows = [median(values) / median(seconds[fast][case]) for case, values in seconds[slow].items()]
         found[f"{slow} / {fast}"] = {"median": median(rows), "least": min(rows), "most": max(rows)}
     return found
@@ -64,9 +68,10 @@ def page(report: dict[str, Any]) -> list[str]:
     """The report as lines of a page."""
     lines = [
         f"{report['cases']} cases of 240 x 240 x 155 voxels, {report['repeats']} repeats, one thread, load"
-        f" {report['load']} at the end. Processor seconds, medians of the repeats. The first two read a case from its"
-        " files and give all their metrics for five regions and classes (brats-evaluation: six); the others are HD95 of"
-        " WT, TC and ET.",
+        f" {report['load']} at the end. Processor seconds, medians of the repeats. The first three read a case from its"
+        " files: all metrics by all four conventions, with both HD95 and both kinds of lesions, of five regions and"
+        " classes; Dice, HD95, NSD and lesions as brats-evaluation has them; brats-evaluation itself (a sixth class is"
+        " empty). The others are HD95 of WT, TC and ET.",
         *("", "| way | seconds a case: median | least | most |", "|---|---:|---:|---:|"),
     ]
     for way, by_case in report["seconds"].items():
@@ -111,6 +116,20 @@ def _official(python: Path, folder: Path) -> dict[str, Any]:
     words = [str(python), str(PEERS / "official_evaluation.py"), "time", str(folder / "reference")]
     subprocess.run([*words, str(folder / "prediction"), "1", str(out)], check=True)
     found: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
+    return found
+
+
+def _same(pair: Pair) -> list[Any]:
+    """What brats-evaluation measures."""
+    volumes = cases.load(pair, SETTINGS)
+    found: list[Any] = []
+    for numbers in SETTINGS.reference.regions.values():
+        true, given = np.isin(volumes.reference, numbers), np.isin(volumes.prediction, numbers)
+        sizes = [int(np.count_nonzero(mask)) for mask in (true, given, true & given)]
+        found.append(2 * sizes[2] / (sizes[0] + sizes[1] or 1))
+        whole = Surfaces.of(true, given, volumes.spacing) if true.any() and given.any() else None
+        found += [whole.hd95_pooled(), whole.nsd_voxel(0.5)] if whole else []
+        found.append(compare(true, given, volumes.spacing, [MATCHED], whole))
     return found
 
 

@@ -49,11 +49,11 @@ def test_libraries_agree():
 
 def test_ratios_are_of_medians():
     seconds = {speed.OURS: {"a": [1.0, 2.0, 9.0]}, speed.OFFICIAL: {"a": [10.0, 20.0, 40.0]}}
-    seconds |= {speed.BOXED: {"a": [0.1]}, speed.WHOLE: {"a": [5.0]}}
+    seconds |= {speed.SAME: {"a": [0.5]}, speed.BOXED: {"a": [0.1]}, speed.WHOLE: {"a": [5.0]}}
     found = speed.ratios(seconds)
-    assert [row["median"] for row in found.values()] == pytest.approx([10, 50])
+    assert [row["median"] for row in found.values()] == pytest.approx([40, 10, 50])
     report = {"cases": 1, "repeats": 3, "load": "0.1", "seconds": seconds, "ratios": found}
-    assert "| brats-evaluation / nnunet_ext evaluate | 10.0 | 10.0 | 10.0 |" in speed.page(report)
+    assert "| brats-evaluation / nnunet_ext evaluate, all conventions | 10.0 | 10.0 | 10.0 |" in speed.page(report)
 
 
 def test_the_page_of_many_cases():
