@@ -6,7 +6,7 @@ SOURCES := nnunet_ext dataset_conversion benchmarks tests setup.py
 # threads of torch multiply with the workers of xdist
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help demo test check format-check lint types tests format tables learn mutants clean
+.PHONY: help demo test check format-check lint types tests format tables learn kills mutants clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -54,8 +54,11 @@ tables: $(VENV)/.installed-test  ## rewrite the tables of networks (package, REA
 mutants: $(VENV)/.installed-test  ## plant each fault of tests/mutants.json in a copy and look whether the tests see it
 	$(BIN)/python -m tests.mutants --jobs $$(nproc)
 
-learn: $(VENV)/.installed-test  ## every XS network overfits one phantom (half an hour on 2 cores)
+learn: $(VENV)/.installed-test  ## can every network overfit one phantom?
 	$(BIN)/python benchmarks/learn.py --jobs $$(nproc) --out benchmarks/results/learn.json
+
+kills: $(VENV)/.installed-test  ## 100 kills at random moments, each training continued to the same bytes
+	$(BIN)/python benchmarks/kills.py --kills 100 --out benchmarks/results/kills.json
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

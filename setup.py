@@ -19,6 +19,7 @@ REQUIREMENTS = [
     "pandas",
     "numpy",
     "packaging",
+    "safetensors",
     "scipy",
     "tqdm",
     "adjustText",
@@ -29,7 +30,15 @@ REQUIREMENTS = [
 
 EXTRAS = {
     "peers": ["monai>=1.5"],
-    "report": ["statsmodels>=0.15", "scikit-posthocs>=0.17", "scikit-image", "fast-simplification", "plotly>=7"],
+    "tensorboard": ["tensorboard"],
+    "report": [
+        "statsmodels>=0.15",
+        "scikit-posthocs>=0.17",
+        "scikit-image",
+        "fast-simplification",
+        "plotly>=7",
+        "slicerio>=1.4",
+    ],
     "test": [
         "pytest",
         "pytest-timeout",
@@ -42,7 +51,11 @@ EXTRAS = {
         "torchvision",
         "pytorchcv",
         "monai>=1.5",
+        "medpy",
+        "surface-distance",
+        "slicerio",
         "wheel",
+        "tensorboard",
         "statsmodels>=0.15",
         "scikit-posthocs>=0.17",
         "scikit-image",

@@ -77,10 +77,12 @@ def table_of(place: Place) -> str:
 
 
 def write() -> None:
-    """Renews every marked table."""
+    """Renews every marked table, or none where one of the files is missing."""
+    texts = {place.document: (DOCS / place.document).read_text(encoding="utf-8") for place in PLACES}
     for place in PLACES:
-        path = DOCS / place.document
-        path.write_text(put(path.read_text(encoding="utf-8"), place.marker, table_of(place)), encoding="utf-8")
+        texts[place.document] = put(texts[place.document], place.marker, table_of(place))
+    for document, text in texts.items():
+        (DOCS / document).write_text(text, encoding="utf-8")
 
 
 def main() -> None:

@@ -59,6 +59,12 @@ def environment(packages: Sequence[str] = PACKAGES) -> dict[str, Any]:
     return {**found, **_of_torch(found["hardware"])} if "torch" in packages else found
 
 
+def origin(found: Mapping[str, Any]) -> str:
+    """One line on what made a result: the command, and the commit, versions and processor of :func:`environment`."""
+    versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items() if number)
+    return f"`{command()}` at {(found['commit'] or 'no commit')[:12]}; {versions}; {found['hardware']['processor']}."
+
+
 def write_json(path: Path, records: Sequence[Mapping[str, Any]], **further: Any) -> None:
     """The records with what they were made with and on, and what else is told of all of them."""
     written = {"command": command(), **environment(), **further, "rows": list(records)}

@@ -66,6 +66,7 @@ def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     write_table()
     put(ROOT / "docs" / "zoo.md", "networks", cost_table.markdown())
+    put(ROOT / "docs" / "trainers.md", "words", catalogue.words())
     put(ROOT / "docs" / "trainers.md", "recipes", catalogue.families())
     print(f"{len(cost_table.rows())} rows; see `nnunet_ext list`")
 

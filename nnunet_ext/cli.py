@@ -35,6 +35,10 @@ COMMANDS = (
     Command("env", "nnunet_ext.commands.env", "print the variables that nnU-Net needs, for the shell to evaluate"),
     Command("doctor", "nnunet_ext.commands.doctor", "find what is wrong with an installation and how to mend it"),
     Command("list", "nnunet_ext.commands.list_networks", "list networks, sizes, trainers, parameters and GMACs"),
+    Command("recipes", "nnunet_ext.commands.recipes", "list the words of trainer names and what they do to a training"),
+    Command(
+        "extend", "nnunet_ext.commands.extend", "go on with a finished training to more epochs, under another name"
+    ),
     Command("plan", "nnunet_ext.commands.plan", "plan the largest patch and batch of a network for a GPU's memory"),
     Command("plan-roi", "nnunet_ext.commands.plan_roi", "add the cascade's configurations to plans and preprocess"),
     Command(
@@ -43,7 +47,12 @@ COMMANDS = (
         "Dice, HD95, NSD and lesions by the conventions of BraTS and nnU-Net",
     ),
     Command("compare", "nnunet_ext.commands.compare", "compare trainings: tables, statistics, and what may be claimed"),
+    Command(
+        "export-slicer", "nnunet_ext.commands.export_slicer", "write segmentations named and coloured for 3D Slicer"
+    ),
     Command("import-weights", "nnunet_ext.commands.import_weights", "take over weights of MONAI's UNETR or SwinUNETR"),
+    Command("export", "nnunet_ext.commands.export", "write a trained model into one file without code, with checksums"),
+    Command("import", "nnunet_ext.commands.import_", "take over a model that export wrote"),
 )
 
 
@@ -77,6 +86,9 @@ def _chosen(arguments: Sequence[str]) -> Command:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that ``argv`` (default: the process's arguments) names and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # what an encoding lacks is written as escapes: a path need not be text
+            stream.reconfigure(errors="backslashreplace")
     arguments = sys.argv[1:] if argv is None else argv
     command = _chosen(arguments)
     return run_command(f"nnunet_ext {command.name}", import_module(command.module), arguments[1:])

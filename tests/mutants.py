@@ -1,9 +1,9 @@
 """``python -m tests.mutants [--jobs N] [--only TEXT]`` plants faults and looks whether the tests see them.
 
 ``mutants.json`` is the table: a file, a text that occurs once in it, what to put in its place, and the tests that must
-fail then. Each fault is planted in a copy of the repository, one at a time; first the named tests must pass in a copy
-without one. ``--only`` takes the faults whose file or reason holds the text, and writes no results.
-Exit codes: 0 all were caught, 1 one was missed, 2 bad arguments, a table out of date, or tests that fail anyway.
+fail then. Each fault is planted in a copy of the repository, one at a time; in the end the tests that failed must pass
+in a copy without one. ``--only`` takes the faults whose file or reason holds the text, and writes no results.
+Exit codes: 0 all were caught, 1 one was missed, 2 bad arguments or a table out of date.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TABLE = ROOT / "tests" / "mutants.json"
 PASSED, FAILED = 0, 1  # pytest's exit codes; the others say that it could not run the tests
 LIMIT = 300  # seconds for one test, which a fault may have made endless
-OPTIONS = ("-x", "-q", "-rfE", "--durations=0", "-p", "no:cacheprovider")
+OPTIONS = ("-q", "-rfE", "--durations=0", "-p", "no:cacheprovider", f"--timeout={LIMIT}")
 # cached bytecode may be that of the file without the fault
 OWN = {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
 
@@ -66,11 +66,16 @@ class Mutant:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What pytest said: its exit code, the first test that failed, and the end of its output."""
+    """What pytest said: its exit code, the tests that failed, and the end of its output."""
 
     code: int
-    failed: str
+    failed: tuple[str, ...]
     tail: str
+
+    @property
+    def verdict(self) -> str:
+        """One word; ``broken`` where pytest could not run the tests."""
+        return {FAILED: "caught", PASSED: "missed"}.get(self.code, "broken")
 
 
 def load() -> list[Mutant]:
@@ -88,33 +93,23 @@ def copy(target: Path) -> None:
             shutil.copyfile(source, target / name)
 
 
-def examine(tests: tuple[str, ...], mutant: Mutant | None = None) -> Outcome:
-    """Runs tests in a copy with the fault, until the first fails; the copy hides the package that is installed."""
+def examine(tests: Sequence[str], mutant: Mutant | None = None) -> Outcome:
+    """Runs tests in a copy, with a fault until the first fails; the copy hides the package that is installed."""
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         copy(root)
         if mutant:
             mutant.plant(root)
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", *tests, *OPTIONS, f"--timeout={LIMIT}"],
+            [sys.executable, "-m", "pytest", *tests, *OPTIONS, *(["-x"] if mutant else [])],
             check=False,  # to fail is what they are for
             cwd=root,
             env={**os.environ, "PYTHONPATH": name, **OWN},
             capture_output=True,
             text=True,
         )
-    found = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
-    return Outcome(done.returncode, found[1] if found else "", done.stdout[-3000:] + done.stderr[-1000:])
-
-
-def check(mutants: list[Mutant], jobs: int) -> None:
-    """Leaves with a message where a test that is to see a fault fails without one."""
-    tests = list(dict.fromkeys(test for mutant in mutants for test in mutant.tests))
-    groups = [tuple(tests[part::jobs]) for part in range(min(jobs, len(tests)))]
-    with ThreadPoolExecutor(jobs) as pool:
-        for outcome in tqdm(pool.map(examine, groups), "without faults", len(groups)):
-            if outcome.code != PASSED:
-                raise ValueError(f"{outcome.failed or 'pytest'} fails without a fault:\n{outcome.tail}")
+    failed = re.findall(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", done.stdout, re.MULTILINE)
+    return Outcome(done.returncode, tuple(failed), done.stdout[-3000:] + done.stderr[-1000:])
 
 
 def plant_all(mutants: list[Mutant], jobs: int) -> Iterator[tuple[Mutant, Outcome]]:
@@ -128,9 +123,13 @@ def plant_all(mutants: list[Mutant], jobs: int) -> Iterator[tuple[Mutant, Outcom
             pool.shutdown(cancel_futures=True)
 
 
-def judge(outcome: Outcome) -> str:
-    """One word."""
-    return {FAILED: "caught", PASSED: "missed"}.get(outcome.code, "broken")
+def failing_anyway(tests: Iterable[str], jobs: int) -> set[str]:
+    """Those of the tests that fail without a fault, and so say nothing about one."""
+    different = sorted(set(tests))
+    groups = [different[part::jobs] for part in range(min(jobs, len(different)))]
+    with ThreadPoolExecutor(jobs) as pool:
+        outcomes = list(tqdm(pool.map(examine, groups), "without faults", len(groups)))
+    return {test for outcome in outcomes for test in outcome.failed}
 
 
 def table(rows: list[dict]) -> str:
@@ -150,14 +149,15 @@ def write(rows: list[dict], minutes: float, jobs: int) -> None:
 
 def run(mutants: list[Mutant], jobs: int) -> list[dict]:
     """All rows in the table's order; each is printed when it comes."""
-    check(mutants, jobs)
     found = {}
     for mutant, outcome in tqdm(plant_all(mutants, jobs), "faults", len(mutants)):
-        found[mutant] = {**asdict(mutant), "verdict": judge(outcome), "by": outcome.failed}
-        tqdm.write(f"{judge(outcome)}: {mutant.file}: {mutant.why}", file=sys.stdout)
-        if judge(outcome) == "broken":
+        found[mutant] = {**asdict(mutant), "verdict": outcome.verdict, "by": next(iter(outcome.failed), "")}
+        tqdm.write(f"{outcome.verdict}: {mutant.file}: {mutant.why}", file=sys.stdout)
+        if outcome.verdict == "broken":
             tqdm.write(outcome.tail, file=sys.stderr)
-    return [found[mutant] for mutant in mutants]
+    anyway = failing_anyway((row["by"] for row in found.values() if row["by"]), jobs)
+    rows = [found[mutant] for mutant in mutants]
+    return [{**row, "verdict": "fails anyway"} if row["by"] in anyway else row for row in rows]
 
 
 def main() -> int:

@@ -82,5 +82,14 @@ def test_what_pytest_says_is_the_verdict(tmp_path, monkeypatch, body, verdict):
     monkeypatch.setattr(mutants, "copy", copy)
     name = test.relative_to(tmp_path / "clone").as_posix()
     outcome = mutants.examine((name,), replace(FAULT, tests=(name,)))
-    assert mutants.judge(outcome) == verdict
-    assert outcome.failed == {"caught": f"{name}::test_it", "missed": "", "broken": name}[verdict]
+    assert outcome.verdict == verdict
+    assert outcome.failed == {"caught": (f"{name}::test_it",), "missed": (), "broken": (name,)}[verdict]
+
+
+def test_a_test_that_fails_anyway_catches_nothing(monkeypatch):
+    def examine(tests, mutant=None):
+        return mutants.Outcome(1, tuple(t for t in tests if "broken" in t or (mutant and mutant.why == "seen")), "")
+
+    monkeypatch.setattr(mutants, "examine", examine)
+    faults = [mutants.Mutant("a.py", "a", "b", (test,), why) for test, why in [("t1", "seen"), ("broken", "unseen")]]
+    assert [row["verdict"] for row in mutants.run(faults, 2)] == ["caught", "fails anyway"]

@@ -15,6 +15,8 @@ from nnunet_ext.discovery import HOOK_VARIABLE, hook_folder
 from tests.host_snapshot import HOSTS
 from tests.trainers import workspace
 
+pytestmark = pytest.mark.xdist_group("host")  # one process serves both
+
 WATCH = """
 import contextlib, importlib, io, json, os, pkgutil, sys
 from nnunetv2.inference import predict_from_raw_data
@@ -29,6 +31,7 @@ def train_and_predict(name):
     trainer.initialize()
     trainer.on_train_start()
     trainer.on_epoch_start()
+    trainer.on_train_epoch_start()
     trainer.train_step(next(trainer.dataloader_train))
     configuration = trainer.plans_manager.get_configuration("3d_fullres")
     type(trainer).build_network_architecture(trainer.plans_manager, configuration, 4, 3, False)
@@ -46,8 +49,10 @@ with contextlib.redirect_stdout(io.StringIO()):
     import_all("dynamic_network_architectures")
     before = snapshot()
     assert not any(name.startswith("nnunet_ext") for name in sys.modules)
-    {action}
-print(json.dumps([len(before), changed(before)]))
+    {ours}
+    by_ours = changed(before)
+    {patches}
+print(json.dumps([len(before), by_ours, changed(before)]))
 """
 USE_ALL_OF_OURS = f"""
     import_all("nnunet_ext")
@@ -66,16 +71,19 @@ PATCHES = {
 }
 
 
-def changed_by(action: str, root: Path) -> list[str]:
-    """Names of what changed in the hosts while ``action`` ran in a new process, with nnU-Net's folders in ``root``."""
-    program = WATCH.format(variable=HOOK_VARIABLE, action=action.strip())
+@pytest.fixture(scope="module")
+def changed(tmp_path_factory):
+    """What changed in the hosts in a new process: while all of ours was used, and then by the patches."""
+    root = tmp_path_factory.mktemp("nnunet")
+    workspace.write(root)
+    program = WATCH.format(variable=HOOK_VARIABLE, ours=USE_ALL_OF_OURS.strip(), patches="; ".join(PATCHES))
     folders = {f"nnUNet_{name}": str(root / name) for name in ("raw", "preprocessed", "results")}
     environ = os.environ | folders | {"PYTHONPATH": str(Path(__file__).parents[1]), "nnUNet_n_proc_DA": "0"}
     done = subprocess.run([sys.executable, "-c", program], env=environ, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    looked_at, changed = json.loads(done.stdout)
+    looked_at, by_ours, by_patches = json.loads(done.stdout)
     assert looked_at > 1000
-    return changed
+    return by_ours, by_patches
 
 
 @pytest.mark.parametrize("host", HOSTS)
@@ -96,10 +104,9 @@ def test_no_file_is_added_to_the_host(host):
     assert {path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"} <= installed
 
 
-def test_importing_all_of_ours_and_training_a_step_patches_nothing(tmp_path):
-    workspace.write(tmp_path)
-    assert changed_by(USE_ALL_OF_OURS, tmp_path) == []
+def test_importing_all_of_ours_and_training_a_step_patches_nothing(changed):
+    assert changed[0] == []
 
 
-def test_patches_are_seen(tmp_path):
-    assert set(PATCHES.values()) <= set(changed_by("; ".join(PATCHES), tmp_path))
+def test_patches_are_seen(changed):
+    assert set(PATCHES.values()) <= set(changed[1])

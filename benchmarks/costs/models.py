@@ -17,7 +17,7 @@ from nnunet_ext.networks.spec import COORDINATES, NetworkSpec
 from nnunet_ext.networks.stock_plan import INPUT_CHANNELS, OUTPUT_CHANNELS, PATCHES, stock_plan
 from nnunet_ext.planning.memory import TrainingMemory
 from nnunet_ext.trainers.grammar import TrainerName, parse
-from nnunet_ext.trainers.recipe import Recipe
+from nnunet_ext.trainers.words import changes_of_memory
 
 ALL, ALL_PEERS = "all", "peers"
 MIN_EDGE = 4  # nnU-Net's smallest edge of a feature map at the bottleneck
@@ -54,6 +54,7 @@ class Model:
         optimiser: of its recipe.
         plan: ``arch_kwargs``.
         further_channels: behind the image's, of a word.
+        deep_supervision: whether it is trained with it.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Model:
     optimiser: str
     plan: Mapping[str, Any]
     further_channels: int = 0
+    deep_supervision: bool = True
 
     @property
     def label(self) -> str:
@@ -85,7 +87,7 @@ class Model:
             size=size,
             image_channels=channels - spec.channels(0) - self.further_channels,
             patch_size=patch,
-            deep_supervision=True,
+            deep_supervision=self.deep_supervision,
         )
 
 
@@ -151,10 +153,11 @@ def _models(name: str, given: Input) -> list[Model]:
 
 def _with_words(name: str, parsed: TrainerName, given: Input) -> Model:
     """The network of a trainer whose words change its recipe; ValueError where that changes what nothing predicts."""
-    recipe = Recipe.of(parsed.spec, **parsed.changes)
-    memory = TrainingMemory.of(parsed.spec, parsed.size, recipe.as_dict(), Recipe().as_dict())
+    memory = TrainingMemory.of(parsed.spec, parsed.size, changes_of_memory(parsed.recipe))
+    if (memory.precision, memory.accumulation) != ("device", 1):
+        raise ValueError(f"{name}: give --precision and --accumulation in place of these words, for all rows alike.")
     plain = _registry_model(parsed.spec, parsed.size, given)
-    further = COORDINATES * recipe.coordinates * (not parsed.spec.detector)  # whose channels hold them already
+    further = COORDINATES * parsed.recipe.coordinates * (not parsed.spec.detector)  # whose channels hold them already
     batch, channels, *patch = plain.input_shape
     return replace(
         plain,
@@ -162,6 +165,7 @@ def _with_words(name: str, parsed: TrainerName, given: Input) -> Model:
         input_shape=(batch, channels + further, *patch),
         optimiser=memory.optimiser,
         further_channels=further,
+        deep_supervision=memory.deep_supervision,
     )
 
 

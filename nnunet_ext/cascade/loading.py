@@ -8,14 +8,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from zipfile import is_zipfile
 
-import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_ext.trainers.building import network_builder
+from nnunet_ext.trainers.reading import read_safely
 
 
 def load_model(
@@ -59,12 +58,11 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """What a checkpoint says of itself, and its weights; the optimiser's state, twice as much, is not read.
 
     Raises:
-        ValueError: the file is no checkpoint of torch, or cut short.
+        ValueError: the file is no checkpoint of torch, is cut short, or asks for code to be run.
     """
-    if not is_zipfile(path):  # a zip's directory is at its end
-        raise ValueError(f"{path} is no checkpoint that torch saved, or is cut short; copy it again.")
-    # weights_only as nnU-Net reads it: its own checkpoints hold more than tensors
-    saved = torch.load(path, map_location="cpu", weights_only=False, mmap=True)
-    weights = {name: tensor.clone() for name, tensor in saved["network_weights"].items()}  # read, and off the file
+    saved = read_safely(path, mapped=True)
+    weights = saved["network_weights"]
+    for name, tensor in weights.items():
+        weights[name] = tensor.clone()  # read, and off the file
     keys = ("trainer_name", "init_args", "inference_allowed_mirroring_axes")
     return {key: saved[key] for key in keys if key in saved}, weights

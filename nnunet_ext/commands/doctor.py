@@ -1,8 +1,8 @@
 """Tell what is wrong with an installation of nnU-Net and this package, and how to mend it.
 
 Looked at: the copies of nnunetv2 and nnunet_ext and what hides them, the versions of what they require, the variable
-nnUNet_extTrainer and other packages on it, whether nnU-Net finds a trainer of ours, nnU-Net's folders, datasets that
-need care. The exit code is 1 if there is an error; warnings leave it 0.
+nnUNet_extTrainer and other packages on it, whether nnU-Net finds a trainer of ours, nnU-Net's folders, whether it reads
+foreign checkpoints safely, datasets that need care. The exit code is 1 if there is an error; warnings leave it 0.
 """
 
 import argparse
@@ -19,6 +19,7 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     neighbours.check_neighbours,
     workspace.check_folders,
     workspace.check_workers,
+    workspace.check_safe_loading,
     workspace.check_clipping,
 )
 

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-o", "--out", type=Path, required=True, metavar="DIR", help="for metrics.csv, conventions.csv, summary.json")
     add("--convention", choices=CONVENTIONS, default=DEFAULT, help="what empty masks count (default: %(default)s)")
     add(
-        "--edition", metavar="NAME", help="2018 to 2021, 2023, 2024, nnunet137: what labels mean, if it is not detected"
+        "--edition", metavar="NAME", help="2017 to 2021, 2023, 2024, nnunet137: what labels mean, if it is not detected"
     )
     add("--prediction-edition", metavar="NAME", help="of the predictions, where it is another one")
     add("--dataset-json", type=Path, metavar="FILE", help="nnU-Net's, which says what the labels mean")

@@ -1,4 +1,4 @@
-"""Turn weights of MONAI's SwinUNETR or UNETR into a checkpoint for nnUNetv2_train -pretrained_weights.
+"""Turn weights of MONAI's SwinUNETR or UNETR, or of another training, into a checkpoint for -pretrained_weights.
 
 FILE is what torch.save wrote: a state dict, or a dictionary that holds one as "state_dict" or "model". It is read
 without running anything that it contains. Tensors are taken where name and shape fit; the others keep the network's
@@ -8,11 +8,13 @@ which their names and shapes do not show.
 Put the file's modalities in order with --channels, e.g. --channels FLAIR T1ce T1 T2: each goes to the dataset's channel
 of the same modality, the dataset's other channels keep their initial weights. Without the option the file's channels
 are taken to be the dataset's. nnU-Net itself never takes over the segmentation layers.
+
+FILE may also be a checkpoint of nnU-Net: its tensors are taken by name and shape. A file of another architecture, of
+which more than the segmentation layers do not fit, is refused unless --partial asks for what fits.
 """
 
 import argparse
 import json
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +28,9 @@ if TYPE_CHECKING:
 
     from nnunet_ext.networks.interop import Import
 
-NESTED = ("state_dict", "model")  # where training scripts put the weights beside other things
+CHECKPOINT = "network_weights"  # nnU-Net's key
+HEADS = ".seg_layers."  # which nnU-Net does not take over
+NESTED = ("state_dict", "model", CHECKPOINT)  # where training scripts put the weights beside other things
 FEWEST = 0.1  # part of a file's tensors: fewer fit by chance, those of the segmentation layer for example
 
 
@@ -39,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-c", required=True, metavar="CONFIG", help="e.g. 3d_fullres")
     parser.add_argument("-o", required=True, type=Path, metavar="OUT.pth", help="the checkpoint to write")
     parser.add_argument("--channels", nargs="+", metavar="NAME", help="the file's modalities in their order")
+    parser.add_argument("--partial", action="store_true", help="of nnU-Net's checkpoint of another network, what fits")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -50,9 +55,11 @@ def run(args: argparse.Namespace) -> int:
 
     if not args.o.parent.is_dir():
         raise ValueError(f"There is no folder {args.o.parent} to write {args.o.name} into; create it first.")
-    state = _read(args.file)
+    state, trained = _read(args.file)
     folder = dataset_folder(args.d)
     plans, dataset = read_plans(folder, args.p), json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    if trained is not None:
+        return _take_checkpoint(_network(args.tr, plans, args.c, dataset), state, trained, args)
     channels = _channels(args.channels, channel_names(dataset, str(folder / "dataset.json"))) if args.channels else None
     result = import_monai(_network(args.tr, plans, args.c, dataset), state, channels)
     if len(result.matched) < FEWEST * len(state):
@@ -70,31 +77,53 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _read(path: Path) -> dict[str, "Tensor"]:
-    """The tensors of a file by name."""
-    import numpy as np
+def _take_checkpoint(network: "nn.Module", state: dict[str, "Tensor"], trained: str, args: argparse.Namespace) -> int:
+    """Writes what fits of a checkpoint of nnU-Net and prints the table.
+
+    Raises:
+        ValueError: it is another network's, and --partial was not given.
+    """
     import torch
 
-    # training scripts save their best score as a NumPy number, which runs nothing when it is read
-    rebuild = np.float64().__reduce__()[0]
-    numbers: list[Any] = [np.dtype, np.dtypes.Float32DType, np.dtypes.Float64DType]
-    numbers += [(rebuild, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
-    try:
-        with torch.serialization.safe_globals(numbers):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{path} is no file of weights that can be read safely ({_first_line(error)}).") from error
+    from nnunet_ext.trainers.pretrained import SAME, match, merged, table
+
+    own = network.state_dict()
+    found = match(own, state)
+    told = table(found, f"{args.file} for {args.tr}:")
+    others = sum(m.fate != SAME and HEADS not in m.name for m in found)
+    if (others or _another(trained, args.tr)) and not args.partial:
+        raise ValueError(
+            f"{told}\n{others} tensors do not fit; these are weights of {trained or 'another network'}. Give --partial "
+            f"to take what fits into {args.tr} nevertheless."
+        )
+    torch.save({CHECKPOINT: merged(own, state)}, args.o)
+    print(told)
+    return 0
+
+
+def _another(trained: str, trainer: str) -> bool:
+    """Whether two trainers of ours have different networks: some have equal names and shapes."""
+    from nnunet_ext.trainers.grammar import parse
+
+    theirs, ours = parse(trained), parse(trainer)
+    return theirs is not None and ours is not None and theirs.spec != ours.spec
+
+
+def _read(path: Path) -> tuple[dict[str, "Tensor"], str | None]:
+    """The tensors of a file by name, and of a checkpoint of nnU-Net the trainer's name."""
+    import torch
+
+    from nnunet_ext.trainers.reading import read_safely
+
+    content = read_safely(path)
+    trained = str(content.get("trainer_name", "")) if isinstance(content, Mapping) and CHECKPOINT in content else None
     for key in NESTED:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     tensors = {k: v for k, v in content.items() if isinstance(v, torch.Tensor)} if isinstance(content, Mapping) else {}
     if not tensors:
         raise ValueError(f"{path} holds no state dict; save the network's state_dict() with torch.save.")
-    return tensors
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+    return tensors, trained
 
 
 def _network(trainer: str, plans: dict[str, Any], configuration: str, dataset: dict[str, Any]) -> "nn.Module":

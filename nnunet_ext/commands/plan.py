@@ -89,9 +89,9 @@ def memory_of(trainer: type["ExtTrainer"]) -> "TrainingMemory":
         ValueError: its recipe changes what nothing predicts.
     """
     from nnunet_ext.planning.memory import TrainingMemory
-    from nnunet_ext.trainers.recipe import Recipe
+    from nnunet_ext.trainers.words import changes_of_memory
 
-    return TrainingMemory.of(trainer.spec, trainer.size, trainer.recipe.as_dict(), Recipe().as_dict())
+    return TrainingMemory.of(trainer.spec, trainer.size, changes_of_memory(trainer.recipe))
 
 
 def check_numbers(gpu_memory: float, max_dataset_covered: float, reserve: float = 0) -> None:

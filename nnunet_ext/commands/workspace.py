@@ -11,6 +11,7 @@ from nnunet_ext.commands.finding import Finding, error, ok, warning
 from nnunet_ext.commands.installation import SET_UP
 
 WORKERS_VARIABLE = "nnUNet_n_proc_DA"
+SAFE_VARIABLE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # torch's own
 QUOTES = ("'", '"')
 
 
@@ -72,6 +73,17 @@ def check_workers() -> Iterator[Finding]:
         yield warning(
             f"{WORKERS_VARIABLE} is 0: training augments in its own process, but nnUNetv2_plan_and_preprocess crashes.",
             f"Unset it, and write {WORKERS_VARIABLE}=0 before the training command alone.",
+        )
+
+
+def check_safe_loading() -> Iterator[Finding]:
+    """Tell whether nnU-Net's commands, which ask torch to run what a checkpoint contains, are kept from it."""
+    if os.environ.get(SAFE_VARIABLE, "").lower() in ("1", "y", "yes", "true"):  # torch's list
+        yield ok(f"{SAFE_VARIABLE} is {os.environ[SAFE_VARIABLE]}: nnU-Net's commands read data alone")
+    else:
+        yield ok(
+            f"{SAFE_VARIABLE} is not set: nnUNetv2_predict and -pretrained_weights run what a checkpoint asks for; set "
+            f"it to 1 for those of others"
         )
 
 

@@ -11,6 +11,9 @@ AXES = 3
 FIRST, LAST = 1.0, 3.0
 """At the two ends of a volume. Without 0, which is what nnU-Net pads with: outside differs from every place inside."""
 
+VERSION = 2
+"""Of these numbers, kept beside the weights that read them; the first ran from -1 to 1."""
+
 
 def coordinates(shape: Sequence[int], window: Sequence[slice] = ()) -> NDArray[np.float32]:
     """Positions of voxel centres, from 1 to 3 along each axis of the volume; 2 along an axis of one voxel.

@@ -147,9 +147,8 @@ def _measured(volumes: Volumes, settings: Settings) -> dict[str, Any]:
 
 
 def _mask(classes: NDArray[np.uint8], numbers: tuple[int, ...]) -> NDArray[np.bool_]:
-    table = np.zeros(np.iinfo(np.uint8).max + 1, np.bool_)
-    table[list(numbers)] = True
-    return table[classes]
+    found: NDArray[np.bool_] = np.logical_or.reduce([classes == number for number in numbers])
+    return found
 
 
 def _differ(given: list[float]) -> bool:

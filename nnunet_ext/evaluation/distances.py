@@ -7,7 +7,8 @@ surface-distance, BraTS 2023). The values differ; a table must say which it has.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,10 @@ from nnunet_ext.evaluation.surfaces import Mask, areas_of_codes, border, box_of,
 
 Values = NDArray[np.float64]
 PERCENT = 95
+REACH = 3
+"""Voxels in each axis within which the surroundings are searched."""
+FEW = 16
+"""Points for which a tree is no slower than a further step outwards."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +54,8 @@ class Surfaces:
     def elements(self) -> tuple[tuple[Values, Values], tuple[Values, Values]]:
         """From each surface element to the closest of the other mask (mm) and its area: reference, prediction."""
         codes = corner_codes(self.reference), corner_codes(self.prediction)
-        full = (1 << 2**self.reference.ndim) - 1
-        places = [(code > 0) & (code < full) for code in codes]
+        last = np.uint8((1 << 2**self.reference.ndim) - 2)
+        places = [code - np.uint8(1) < last for code in codes]  # neither none nor all; 0 - 1 is 255
         distances = _both_ways(places[0], places[1], self.spacing)
         areas = areas_of_codes(self.spacing)
         found = [_sorted(d, areas[code[place]]) for d, code, place in zip(distances, codes, places, strict=True)]
@@ -74,23 +79,53 @@ class Surfaces:
         return float(np.mean([np.mean(distance <= tolerance) for distance in self.border_distances]))
 
 
-def _both_ways(first: Mask, second: Mask, spacing: Sequence[float]) -> tuple[Values, Values]:
-    return _nearest(first, second, spacing), _nearest(second, first, spacing)
+def _both_ways(first: Mask, second: Mask, spacing: tuple[float, ...]) -> tuple[Values, Values]:
+    wide = np.pad(first, REACH), np.pad(second, REACH)
+    return _nearest(*wide, spacing), _nearest(*wide[::-1], spacing)
 
 
-def _nearest(of: Mask, to: Mask, spacing: Sequence[float]) -> Values:
-    """From each voxel in ``of`` to the closest in ``to``, mm, in the order of the voxels.
+def _nearest(of: Mask, to: Mask, spacing: tuple[float, ...]) -> Values:
+    """From each voxel in ``of`` to the closest in ``to``, mm, in the order of the voxels; none within REACH of the end.
 
-    Computed from whole voxel steps as scipy's distance transform does, so that equal distances are equal numbers.
+    Most are near: their surroundings are searched outwards, which takes a fraction of a tree's time; a tree finds the
+    rest. All are computed from whole voxel steps as scipy's distance transform does, so that equal distances are equal
+    numbers.
     """
-    apart = ~to[of]
-    distances = np.zeros(apart.shape)
-    if apart.any():
-        points, targets = np.argwhere(of)[apart], np.argwhere(to)
-        tree = cKDTree(targets * spacing, balanced_tree=False, compact_nodes=False)
-        _, closest = tree.query(points * spacing)
-        distances[apart] = np.sqrt(np.add.reduce(((targets[closest] - points).T * np.array(spacing)[:, None]) ** 2))
+    shells = _shells(spacing)
+    width = np.cumprod((1, *to.shape[:0:-1]))[::-1]
+    places, flat = np.flatnonzero(of), to.reshape(-1)
+    distances = np.zeros(len(places))
+    left = np.flatnonzero(~flat[places])
+    for distance, steps in shells:
+        if len(left) <= FEW:
+            break
+        around = flat[places[left] + (steps @ width)[:, None]].any(axis=0)
+        distances[left[around]] = distance
+        left = left[~around]
+    if len(left):
+        distances[left] = _by_tree(places[left], flat, to.shape, spacing)
     return distances
+
+
+def _by_tree(places: NDArray[np.intp], flat: Mask, shape: tuple[int, ...], spacing: tuple[float, ...]) -> Values:
+    points, targets = (np.stack(np.unravel_index(at, shape), axis=1) for at in (places, np.flatnonzero(flat)))
+    tree = cKDTree(targets * spacing, balanced_tree=False, compact_nodes=False)
+    _, closest = tree.query(points * spacing)
+    return _lengths(targets[closest] - points, spacing)
+
+
+@cache
+def _shells(spacing: tuple[float, ...]) -> tuple[tuple[float, NDArray[np.intp]], ...]:
+    """Distances (mm), ascending, with all steps (n, axes) of that length, as far as none lies beyond REACH voxels."""
+    window = np.array(list(product(range(-REACH, REACH + 1), repeat=len(spacing))))
+    lengths = _lengths(window, spacing)
+    known = np.unique(lengths[(lengths > 0) & (lengths < (REACH + 1) * min(spacing))])
+    return tuple((float(length), window[lengths == length]) for length in known)
+
+
+def _lengths(steps: NDArray[np.intp], spacing: tuple[float, ...]) -> Values:
+    found: Values = np.sqrt(np.add.reduce((steps.T * np.array(spacing)[:, None]) ** 2))
+    return found
 
 
 def _sorted(distances: Values, areas: Values) -> tuple[Values, Values]:

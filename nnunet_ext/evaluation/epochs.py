@@ -41,10 +41,21 @@ def epochs_of(folder: Path) -> list[dict[str, Any]]:
 
 
 def _of_progress(path: Path) -> Iterator[dict[str, Any]]:
-    """What our trainers write; a line that the end of a process cut short is not one."""
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if line.endswith("}"):
-            yield _record(json.loads(line))
+    """What our trainers write; a line without an end was cut short with its process."""
+    *lines, _ = path.read_text(encoding="utf-8").split("\n")
+    for line in lines:
+        told = json.loads(line)
+        yield {
+            "epoch": told["epoch"],
+            "lr": told["learning_rate"],
+            "train_loss": told["loss"]["training"],
+            "val_loss": told["loss"]["validation"],
+            "pseudo_dice": told["mean_dice"],
+            "ema_pseudo_dice": told["ema_dice"],
+            "seconds": told["seconds"]["epoch"],
+            "peak_mib": told["memory"]["peak_mib"],
+            **{f"pseudo_dice_{region}": value for region, value in told["dice"].items()},
+        }
 
 
 def _of_log(path: Path) -> Iterator[dict[str, Any]]:
@@ -67,11 +78,11 @@ def _of_log(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _record(found: Mapping[str, Any]) -> dict[str, Any]:
-    by_region: Mapping[Any, float] = found.get("pseudo_dice_of") or {}
-    known = [value for value in by_region.values() if not isnan(value)]  # nnU-Net has NaN for a region in no image
+    """Of what a log tells; nnU-Net has NaN for a region in no image, and no names of regions."""
+    by_region: Mapping[int, float] = found.get("pseudo_dice_of") or {}
+    known = [value for value in by_region.values() if not isnan(value)]
     record = {name: found.get(name) for name in COLUMNS}
-    if record["pseudo_dice"] is None and known:
-        record["pseudo_dice"] = sum(known) / len(known)
+    record["pseudo_dice"] = sum(known) / len(known) if known else None
     return {**record, **{f"pseudo_dice_{region}": value for region, value in by_region.items()}}
 
 

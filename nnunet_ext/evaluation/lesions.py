@@ -15,6 +15,7 @@ from nnunet_ext.evaluation.distances import Surfaces
 from nnunet_ext.evaluation.surfaces import Mask, around, box_of
 
 Labels = NDArray[np.integer]
+Box = tuple[slice, ...]
 LEAST_DICE = 1e-6
 
 
@@ -58,10 +59,39 @@ def components(mask: Mask) -> Labels:
     return found
 
 
+@dataclass(frozen=True)
+class Parts:
+    """The components of a mask.
+
+    Attributes:
+        labels: their numbers, from 1, in the mask's shape.
+        boxes: around each.
+        sizes: voxels of each.
+    """
+
+    labels: Labels
+    boxes: list[Box]
+    sizes: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, mask: Mask) -> "Parts":
+        """All components of a mask."""
+        return cls.numbered(components(mask), mask)
+
+    @classmethod
+    def numbered(cls, labels: Labels, mask: Mask) -> "Parts":
+        """Of a mask whose voxels have numbers already."""
+        return cls(labels, find_objects(labels), np.bincount(labels[mask])[1:])
+
+
 def compare(
-    reference: Mask, prediction: Mask, spacing: Sequence[float], rules: LesionRules, whole: Surfaces | None = None
-) -> Lesions:
-    """Finds the lesions of both masks and what belongs together.
+    reference: Mask,
+    prediction: Mask,
+    spacing: Sequence[float],
+    rules: Sequence[LesionRules],
+    whole: Surfaces | None = None,
+) -> dict[str, Lesions]:
+    """Finds the lesions of both masks and what belongs together, by the name of each of the rules.
 
     Args:
         reference: (Z, Y, X) or (Y, X).
@@ -70,30 +100,32 @@ def compare(
         rules: what a lesion is and what belongs to it.
         whole: distances between the masks, which are those of the lesion where each has but one.
     """
-    box = box_of(reference | prediction, margin=rules.dilation)
+    box = box_of(reference | prediction, margin=max((rule.dilation for rule in rules), default=0))
     if box is None:
-        return Lesions((), 0)
+        return {rule.name: Lesions((), 0) for rule in rules}
     reference, prediction = reference[box], prediction[box]
-    parts = components(prediction)
-    lesions, pairs = (_matched if rules.one_to_one else _grown)(reference, parts, rules)
-    measure = _Measure(lesions, parts, tuple(spacing), rules.distance, whole)
-    found = tuple(measure(number, chosen) for number, chosen in pairs)
-    belonging = {part for _, chosen in pairs for part in chosen}
-    return Lesions(found, int(parts.max()) - len(belonging))
+    lesions, parts = Parts.of(reference), Parts.of(prediction)
+    found = {}
+    for rule in rules:
+        chosen, pairs = (_matched if rule.one_to_one else _grown)(reference, lesions, parts, rule)
+        measured = _Measure(chosen, parts, tuple(spacing), rule.distance, whole)
+        belonging = {part for _, own in pairs for part in own}
+        extra = len(parts.boxes) - len(belonging)
+        found[rule.name] = Lesions(tuple(measured(number, own) for number, own in pairs), extra)
+    return found
 
 
 Pairs = list[tuple[int, list[int]]]
+"""A lesion's number and those of the parts that belong to it."""
 
 
-def _matched(reference: Mask, parts: Labels, _: LesionRules) -> tuple[Labels, Pairs]:
+def _matched(_: Mask, lesions: Parts, parts: Parts, __: LesionRules) -> tuple[Parts, Pairs]:
     """One part at most for each component of the reference, with the largest sum of Dice."""
-    lesions = components(reference)
-    count, other = int(lesions.max()), int(parts.max())
-    both = (lesions > 0) & (parts > 0)
-    codes = (lesions[both].astype(np.int64) - 1) * other + parts[both] - 1
+    count, other = len(lesions.boxes), len(parts.boxes)
+    both = (lesions.labels > 0) & (parts.labels > 0)
+    codes = (lesions.labels[both].astype(np.int64) - 1) * other + parts.labels[both] - 1
     common = np.bincount(codes, minlength=count * other).reshape(count, other)
-    sizes = np.bincount(lesions.ravel(), minlength=count + 1)[1:], np.bincount(parts.ravel(), minlength=other + 1)[1:]
-    dice = 2.0 * common / (sizes[0][:, None] + sizes[1][None, :])
+    dice = 2.0 * common / (lesions.sizes[:, None] + parts.sizes[None, :])
     # a pair without overlap costs a little more than any other, so that none is preferred to it
     cost = np.where(dice >= LEAST_DICE, 1.0 - dice, 1.0 + LEAST_DICE)
     pairs: dict[int, list[int]] = {number: [] for number in range(1, count + 1)}
@@ -103,48 +135,53 @@ def _matched(reference: Mask, parts: Labels, _: LesionRules) -> tuple[Labels, Pa
     return lesions, list(pairs.items())
 
 
-def _grown(reference: Mask, parts: Labels, rules: LesionRules) -> tuple[Labels, Pairs]:
+def _grown(reference: Mask, lesions: Parts, parts: Parts, rules: LesionRules) -> tuple[Parts, Pairs]:
     """Components of the grown reference are the lesions; every part that reaches into one belongs to it."""
-    plain, count = components(reference), int(parts.max())
-    touched = np.flatnonzero(np.bincount(parts[reference], minlength=1))
-    if plain.max() <= 1 and np.count_nonzero(touched) == count:  # nothing to join, nothing beyond
-        return plain, [(1, list(range(1, count + 1)))] if plain.max() else []
     near = box_of(reference, margin=rules.dilation)
     if near is None:
-        return plain, []
+        return lesions, []
+    touching = set(np.flatnonzero(np.bincount(parts.labels[reference])).tolist()) - {0}
+    count = len(parts.boxes)
+    others = (parts.boxes[part - 1] for part in range(1, count + 1) if part not in touching)
+    if len(lesions.boxes) == 1 and not any(_meet(near, box) for box in others):
+        return lesions, [(1, sorted(touching))]  # nothing to join, nothing else within reach
     structure = generate_binary_structure(reference.ndim, min(2, reference.ndim))
     reach = components(binary_dilation(reference[near], structure=structure, iterations=rules.dilation))
-    inside = (reach > 0) & (parts[near] > 0)
-    codes = np.unique(reach[inside].astype(np.int64) * (count + 1) + parts[near][inside])
+    inside = (reach > 0) & (parts.labels[near] > 0)
+    codes = np.unique(reach[inside].astype(np.int64) * (count + 1) + parts.labels[near][inside])
     pairs: Pairs = [(number, []) for number in range(1, int(reach.max()) + 1)]
     for number, part in zip((codes // (count + 1)).tolist(), (codes % (count + 1)).tolist(), strict=True):
         pairs[number - 1][1].append(part)
-    plain[near] = np.where(reference[near], reach, 0)
-    return plain, pairs
+    joined = np.zeros_like(lesions.labels)
+    joined[near] = np.where(reference[near], reach, 0)
+    return Parts.numbered(joined, reference), pairs
+
+
+def _meet(first: Box, second: Box) -> bool:
+    return all(a.start < b.stop and b.start < a.stop for a, b in zip(first, second, strict=True))
 
 
 class _Measure:
     """Measures one lesion and the parts that belong to it, within their box."""
 
     def __init__(
-        self, lesions: Labels, parts: Labels, spacing: tuple[float, ...], distance: str, whole: Surfaces | None
+        self, lesions: Parts, parts: Parts, spacing: tuple[float, ...], distance: str, whole: Surfaces | None
     ) -> None:
         self.lesions, self.parts, self.spacing, self.distance = lesions, parts, spacing, distance
-        self.boxes, self.part_boxes = find_objects(lesions), find_objects(parts)
-        alone = len(self.boxes) == 1 and whole is not None
-        self.whole = whole if alone else None
+        self.whole = whole if len(lesions.boxes) == 1 else None
 
     def __call__(self, number: int, chosen: list[int]) -> Lesion:
-        own = self.boxes[number - 1]
-        size = int(np.count_nonzero(self.lesions[own] == number))
+        own, size = self.lesions.boxes[number - 1], int(self.lesions.sizes[number - 1])
         mm3 = float(size * prod(self.spacing))
         if not chosen:
             return Lesion(mm3, 0.0, np.nan, np.nan, found=False)
-        box = around([own, *(self.part_boxes[part - 1] for part in chosen)])
-        lesion = self.lesions[box] == number
-        part = self.parts[box] == chosen[0] if len(chosen) == 1 else np.isin(self.parts[box], chosen)
-        dice = 2.0 * np.count_nonzero(lesion & part) / (size + np.count_nonzero(part))
-        surfaces = self.whole if len(chosen) == len(self.part_boxes) else None
+        box = around([own, *(self.parts.boxes[part - 1] for part in chosen)])
+        lesion = self.lesions.labels[box] == number
+        labels = self.parts.labels[box]
+        part = labels == chosen[0] if len(chosen) == 1 else np.isin(labels, chosen)
+        predicted = int(self.parts.sizes[[number - 1 for number in chosen]].sum())
+        dice = 2.0 * np.count_nonzero(lesion & part) / (size + predicted)
+        surfaces = self.whole if len(chosen) == len(self.parts.boxes) else None
         surfaces = surfaces or Surfaces.of(lesion, part, self.spacing)
         if self.distance != POOLED:
             return Lesion(mm3, float(dice), surfaces.hd95_directed(), np.nan, found=True)

@@ -90,7 +90,7 @@ def measure(
         distances = {"HD95_pooled": surfaces.hd95_pooled(), "HD95_directed": surfaces.hd95_directed()}
         distances |= {nsd_name(tolerance): surfaces.nsd(tolerance) for tolerance in tolerances}
         distances["NSD_voxel"] = surfaces.nsd_voxel(min(spacing) / 2)  # panoptica: half a voxel here, one for lesions
-    lesions = {rule.name: compare(reference, prediction, spacing, rule, surfaces) for rule in rules}
+    lesions = compare(reference, prediction, spacing, rules, surfaces)
     return Facts(tp, fp, fn, voxels - tp - fp - fn, prod(spacing), distances, lesions)
 
 

@@ -1,17 +1,23 @@
 """Reading segmentations in the formats that nnU-Net writes."""
 
+import gzip
 import json
+import struct
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import SimpleITK
+from isal import igzip, isal_zlib
 from numpy.typing import NDArray
 
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".gipl", ".tif", ".tiff", ".png", ".bmp")
 """Of the readers of nnU-Net 2.8 (SimpleITKIO, NibabelIO, Tiff3DIO, NaturalImage2DIO)."""
 TOLERANCE = 1e-3
+HEADER = 348
+"""Bytes of a NIfTI-1 header, and the number with which it begins."""
 
 
 class UnreadableError(Exception):
@@ -51,6 +57,7 @@ def read(path: Path) -> Segmentation:
     Raises:
         UnreadableError: it is damaged, has more than three dimensions, or holds values that are no labels.
     """
+    _check_whole(path)
     try:
         image = SimpleITK.ReadImage(str(path))
     except RuntimeError as error:  # SimpleITK's only kind of error, with its C++ source in it
@@ -85,6 +92,25 @@ def displacement(reference: Segmentation, prediction: Segmentation) -> str:
     if apart > 0.1 * min(reference.spacing):
         return f"the prediction's first voxel is {apart:.3g} mm from the reference's; compared voxel by voxel"
     return ""
+
+
+def _check_whole(path: Path) -> None:
+    """Refuses a NIfTI file that ends too early: SimpleITK fills what is missing with 0 and says nothing."""
+    name = path.name.lower()
+    if not name.endswith((".nii", ".nii.gz")):
+        return
+    try:
+        data = igzip.decompress(path.read_bytes()) if name.endswith(".gz") else path.read_bytes()
+    except (EOFError, isal_zlib.IsalError, gzip.BadGzipFile) as error:  # type: ignore[misc] # isal's stub is wrong
+        raise UnreadableError(f"{path.name} cannot be read: it is cut off or damaged ({error}).") from error
+    if len(data) < HEADER:
+        raise UnreadableError(f"{path.name} cannot be read: it has {len(data)} bytes, less than a NIfTI header.")
+    order = "<" if int.from_bytes(data[:4], "little") == HEADER else ">"
+    rank, *shape = struct.unpack_from(f"{order}8h", data, 40)
+    bits, offset = struct.unpack_from(f"{order}h", data, 72)[0], struct.unpack_from(f"{order}f", data, 108)[0]
+    expected = int(offset) + prod(shape[: max(rank, 0)]) * bits // 8
+    if int.from_bytes(data[:4], "little" if order == "<" else "big") == HEADER and len(data) < expected:
+        raise UnreadableError(f"{path.name} cannot be read: it has {len(data)} bytes of the {expected} in its header.")
 
 
 def labels_in(labels: NDArray[np.integer]) -> set[int]:

@@ -61,17 +61,18 @@ def _brats(name: str, labels: Mapping[int, int]) -> Scheme:
 
 _TO_2021 = {1: NCR, 2: ED, 4: ET}
 EDITIONS = {
-    **{year: _brats(year, _TO_2021) for year in ("2018", "2019", "2020", "2021")},
+    **{year: _brats(year, _TO_2021) for year in ("2017", "2018", "2019", "2020", "2021")},
     "2023": _brats("2023", {1: NCR, 2: ED, 3: ET}),
     "2024": _brats("2024", {1: NCR, 2: ED, 3: ET, 4: RC}),
     "nnunet137": _brats("nnunet137", {1: ED, 2: NCR, 3: ET}),
 }
 NAMES = {
+    r"Brats17_.+": "2017",
     r"Brats18_.+": "2018",
     r"BraTS19_.+": "2019",
     r"BraTS20_.+": "2020",
     r"BraTS2021_\d+": "2021",
-    r"BraTS-GLI-\d+-\d+": "2023",
+    r"BraTS-(GLI|SSA)-\d+-\d+": "2023",
 }
 """How the editions name their cases; data converted for nnU-Net keep the names and not always the labels."""
 
@@ -115,7 +116,8 @@ def _brats_by_sets(groups: Mapping[str, tuple[int, ...]]) -> Scheme | None:
     sets = set(groups.values())
     for scheme in EDITIONS.values():
         back = {number: label for label, number in scheme.labels.items()}
-        if sets == {tuple(sorted(back[c] for c in region)) for region in BRATS_REGIONS.values()}:
+        regions = {tuple(sorted(back[c] for c in region)) for region in BRATS_REGIONS.values()}
+        if sets == regions | {(back[c],) for c in back if c == RC}:  # the cavity is a region of its own
             return scheme
     return None
 

@@ -71,10 +71,11 @@ def areas_of_codes(spacing: tuple[float, ...]) -> NDArray[np.float64]:
 
 def corner_codes(mask: Mask) -> NDArray[np.uint8]:
     """Which of the voxels around each corner are in the mask, one bit a voxel; the mask's shape + 1."""
-    padded = np.pad(mask, 1).view(np.uint8)
-    codes = np.zeros([n + 1 for n in mask.shape], np.uint8)
-    for bit, corner in enumerate(product((0, 1), repeat=mask.ndim)):
-        codes |= padded[tuple(slice(c, c + n) for c, n in zip(corner, codes.shape, strict=True))] << np.uint8(bit)
+    codes = np.pad(mask, 1).view(np.uint8)
+    for bits, axis in enumerate(reversed(range(mask.ndim))):  # pairs along x, then pairs of pairs along y, and so on
+        low, high = [slice(None)] * mask.ndim, [slice(None)] * mask.ndim
+        low[axis], high[axis] = slice(0, -1), slice(1, None)
+        codes = codes[tuple(low)] | codes[tuple(high)] << np.uint8(1 << bits)
     return codes
 
 

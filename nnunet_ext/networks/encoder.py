@@ -15,6 +15,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from nnunet_ext.networks.chain import in_turn
 from nnunet_ext.networks.channels import default_channels
@@ -22,6 +23,7 @@ from nnunet_ext.networks.conv import Conv2d, Conv3d
 from nnunet_ext.networks.layers import ConvNormAct
 from nnunet_ext.networks.spec import Branch, Stage
 from nnunet_ext.networks.topology import Topology
+from nnunet_ext.networks.weights import RATES
 
 FUSION_STAGE = 5  # counted from 1
 
@@ -69,7 +71,7 @@ class Fusion(ConvNormAct):
 
     conv: Conv2d | Conv3d
 
-    def forward(self, maps: Sequence[Tensor]) -> Tensor:  # type: ignore[override]  # several maps instead of one
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """(B, C', Z, Y, X) from maps (B, C_i, Z, Y, X)."""
         kernels = self.conv.weight.split([m.shape[1] for m in maps], 1)
         total = self.conv.convolve(maps[0], kernels[0], self.conv.bias)
@@ -134,6 +136,10 @@ class BranchEncoder(nn.Module):
         if branches:
             channels = default_channels(modalities, self.image_channels)
             self.register_buffer("modality_channels", torch.tensor(channels, dtype=torch.long))
+        rates = [m.dilation for m in self.modules() if isinstance(m, _ConvNd)]
+        if any(max(of) > 1 for of in rates):
+            # weights have the same shapes at all rates, so the checkpoint tells for which they were trained
+            self.register_buffer(RATES, torch.tensor(rates, dtype=torch.long))
 
     def _describe(self, topology: Topology, width: int) -> None:
         """Sets what dynamic-network-architectures' decoder reads from an encoder."""
@@ -160,14 +166,14 @@ class BranchEncoder(nn.Module):
             maps = [cast(nn.ModuleList, branch)[k](m) for branch, m in zip(self.branches, maps, strict=True)]
             yield maps
 
-    def fused(self, x: Tensor) -> list[Tensor]:
-        """The skips of the stages before the trunk from ``first_skip`` on, high to low resolution, for the input."""
-        fusions = zip(self.fusions, self.branch_maps(x), strict=True)
-        return [fusion(maps) for stage, (fusion, maps) in enumerate(fusions) if stage >= self.n_skipped]
+    def fusion_inputs(self, x: Tensor) -> Iterator[list[Tensor]]:
+        """What the fusion of each stage reads: the maps of all branches."""
+        return self.branch_maps(x)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(B, C, Z, Y, X) -> one map per stage from ``first_skip`` on, high to low resolution."""
-        skips = self.fused(x)
+        fusions = zip(self.fusions, self.fusion_inputs(x), strict=True)
+        skips = [fusion(maps) for stage, (fusion, maps) in enumerate(fusions) if stage >= self.n_skipped]
         x = skips[-1] if skips else x
         for stage in self.trunk:
             x = stage(x)

@@ -13,7 +13,7 @@ images of patients.
 Shape letters: B batch, M modalities (branches), C channels of one branch, Z Y X axes of the volume (Y X in 2D).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import torch
@@ -69,10 +69,11 @@ class ModalityAttentionEncoder(BranchEncoder):
         """(B, M): standard deviation of the intensities of each branch's modality in (B, C, Z, Y, X)."""
         return x.index_select(1, self.modality_channels).flatten(2).std(2, correction=0)
 
-    def fused(self, x: Tensor) -> list[Tensor]:
-        """The skips of the stages before the trunk, from the weighed maps of all branches."""
-        spread, maps = self.spread(x), self.branch_maps(x)
-        return [fusion(gate(m, spread)) for fusion, gate, m in zip(self.fusions, self.gates, maps, strict=True)]
+    def fusion_inputs(self, x: Tensor) -> Iterator[list[Tensor]]:
+        """The weighed maps of all branches."""
+        spread = self.spread(x)
+        for gate, maps in zip(self.gates, self.branch_maps(x), strict=True):
+            yield gate(maps, spread)
 
     def weights(self, x: Tensor) -> Tensor:
         """(stages, B, M)."""

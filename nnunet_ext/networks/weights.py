@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+RATES = "rates"  # buffer of an encoder: the dilation of every convolution, (convolutions, axes), if any is dilated
 # the version since which the weights of the networks have the names and shapes that they have now
 SINCE = "0.2.0"
 
@@ -18,7 +19,8 @@ class Network(nn.Module):
         """As torch's, but says which network does not fit.
 
         Raises:
-            ValueError: if ``strict`` and the names or shapes of the weights are not those of this network.
+            ValueError: if ``strict`` and the names or shapes of the weights, or the rates at which convolutions are
+                dilated, are not those of this network.
         """
         if strict:
             self._check(state_dict)
@@ -35,3 +37,16 @@ class Network(nn.Module):
                 f"another network, of another size or of a version before {SINCE}, whose networks differ; use it with "
                 f"the trainer and the version that made it, or train anew."
             )
+        # torch keeps the version of a module beside its weights; a mapping of other origin has none
+        of_given = getattr(given, "_metadata", {}).get("", {}).get("version", self._version)
+        if of_given != self._version:
+            raise ValueError(
+                f"The checkpoint of {self.title} reads coordinates of a version before {SINCE}, which were 0 in "
+                "the volume's centre and outside; use it with the version that made it, or train anew."
+            )
+        for key in (key for key in wanted if key.endswith(f".{RATES}") and not wanted[key].is_meta):
+            if wanted[key].tolist() != given[key].tolist():
+                raise ValueError(
+                    f"The convolutions of {self.title} are dilated otherwise than the checkpoint's: rates follow from "
+                    f"the plan's patch, so use the checkpoint with the plans that it was trained with."
+                )

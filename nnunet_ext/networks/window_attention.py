@@ -75,11 +75,30 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, regions: Tensor | None
         bias: (H, N, N), added to the scaled products of q and k.
         regions: (W, N), see :func:`shifted_regions`; None where every token of a window sees every other.
     """
-    bias = bias[None]
-    if regions is not None:
-        differ = regions[:, None, :, None] != regions[:, None, None, :]
-        bias = bias + differ * MASKED
-    return scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+    return scaled_dot_product_attention(q, k, v, attn_mask=_mask(bias, regions).to(q.dtype))
+
+
+def _mask(bias: Tensor, regions: Tensor | None) -> Tensor:
+    """(1 or W, H, N, N), added to the products."""
+    if regions is None:
+        return bias[None]
+    differ = regions[:, None, :, None] != regions[:, None, None, :]
+    return bias[None] + differ * MASKED
+
+
+def gradients(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, regions: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of :func:`attend` by q, k, v and bias for the gradient (W, H, N, D) of its result.
+
+    Written out, for a compiler does not follow :func:`torch.autograd.grad` into a backward pass.
+    """
+    scale = q.shape[-1] ** -0.5
+    weights = (scale * q @ k.mT + _mask(bias, regions).to(q.dtype)).softmax(-1)
+    of_weights = grad @ v.mT
+    of_products = (of_weights - (of_weights * weights).sum(-1, keepdim=True)) * weights
+    of_bias = of_products.sum(0, dtype=bias.dtype)
+    return scale * of_products @ k, scale * of_products.mT @ q, weights.mT @ grad, of_bias
 
 
 class RecomputedAttention(torch.autograd.Function):
@@ -98,16 +117,10 @@ class RecomputedAttention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of q, k, v and bias."""
-        bias = ctx.saved_tensors[3]
-        gradients, of_bias = [], torch.zeros_like(bias)
-        for chunk, of_chunk in zip(_chunks(*ctx.saved_tensors), grad.split(_chunk_size(bias)), strict=True):
-            q, k, v, b = (t.detach().requires_grad_() for t in chunk[:4])
-            with torch.enable_grad():
-                out = attend(q, k, v, b, chunk[4])
-            *of_qkv, of_b = torch.autograd.grad(out, (q, k, v, b), of_chunk)
-            gradients.append(of_qkv)
-            of_bias += of_b
-        return *(torch.cat(g) for g in zip(*gradients, strict=True)), of_bias, None
+        size = _chunk_size(ctx.saved_tensors[3])
+        chunks = zip(grad.split(size), _chunks(*ctx.saved_tensors), strict=True)
+        of_q, of_k, of_v, of_bias = zip(*(gradients(of_chunk, *chunk) for of_chunk, chunk in chunks), strict=True)
+        return torch.cat(of_q), torch.cat(of_k), torch.cat(of_v), sum(of_bias[1:], of_bias[0]), None
 
 
 def _chunk_size(bias: Tensor) -> int:

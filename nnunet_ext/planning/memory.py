@@ -10,42 +10,46 @@ from nnunet_ext.networks import registry
 from nnunet_ext.networks.spec import COORDINATES, NetworkSpec
 from nnunet_ext.profiling.predict import follow_training, memory
 
-PRECISION = "amp"  # what nnU-Net trains with on CUDA
-# fields of a recipe that change no tensor, or none to speak of
-NEUTRAL = {"initial_lr", "weight_decay", "schedule", "warmup_epochs", "epochs", "iterations", "augmentation", "seed"}
-PREDICTED = {"optimiser", "coordinates"}
+PRECISIONS = {"device": "amp", "AMP": "amp", "BF16": "bf16", "FP32": "fp32"}  # nnU-Net trains with amp on CUDA
+PREDICTED = {"optimiser", "coordinates", "accumulation", "precision", "deep_supervision"}  # fields of a recipe
 
 
 @dataclass(frozen=True)
 class TrainingMemory:
-    """Predicts and remembers the bytes of all live tensors at the peak of a training step, with deep supervision.
+    """Predicts and remembers the bytes of all live tensors at the peak of a training step.
 
     Attributes:
         spec, size: the network.
         optimiser: ``SGD``, ``Adam`` or ``AdamW``.
         further_channels: input channels that the recipe adds to those of the data.
+        precision: a key of :data:`PRECISIONS`.
+        accumulation: batches for one step of the optimiser.
+        deep_supervision: whether the loss is of all resolutions.
     """
 
     spec: NetworkSpec
     size: str
     optimiser: str = "SGD"
     further_channels: int = 0
+    precision: str = "device"
+    accumulation: int = 1
+    deep_supervision: bool = True
     _known: dict[tuple[Any, ...], int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, spec: NetworkSpec, size: str, recipe: Mapping[str, Any], usual: Mapping[str, Any]) -> "TrainingMemory":
-        """For a recipe, given the fields of nnU-Net's own.
+    def of(cls, spec: NetworkSpec, size: str, changed: Mapping[str, Any]) -> "TrainingMemory":
+        """For a recipe, given the fields that it changes of nnU-Net's own and that may change memory.
 
         Raises:
-            ValueError: the recipe changes something else that may need memory.
+            ValueError: one of them is not predicted.
         """
-        changed = {name for name, value in recipe.items() if value != usual[name]}
-        if unknown := sorted(changed - NEUTRAL - PREDICTED):
+        if unknown := [f"{name} {value}" for name, value in sorted(changed.items()) if name not in PREDICTED]:
             raise ValueError(
-                f"Nothing here predicts the memory of a training with another {' and '.join(unknown)}; plan for a "
-                "trainer without it."
+                f"Nothing here predicts the memory of a training with {' and '.join(unknown)}; plan for a trainer "
+                "without it."
             )
-        return cls(spec, size, recipe["optimiser"], COORDINATES * recipe.get("coordinates", False))
+        options = {name: value for name, value in changed.items() if name != "coordinates"}
+        return cls(spec, size, further_channels=COORDINATES * changed.get("coordinates", False), **options)
 
     def __call__(
         self, architecture: Mapping[str, Any], input_shape: Sequence[int], *, classes: int, image_channels: int
@@ -73,8 +77,14 @@ class TrainingMemory:
                     size=self.size,
                     image_channels=image_channels,
                     patch_size=shape[2:],
-                    deep_supervision=True,
+                    deep_supervision=self.deep_supervision,
                 )
-            peak, _ = follow_training(network, shape, precision=PRECISION, optimiser=self.optimiser)
+            peak, _ = follow_training(
+                network,
+                shape,
+                precision=PRECISIONS[self.precision],
+                optimiser=self.optimiser,
+                accumulation=self.accumulation,
+            )
             self._known[key] = memory(peak).total
         return self._known[key]

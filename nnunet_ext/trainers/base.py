@@ -3,7 +3,6 @@
 It overrides hooks only; every command and file of nnU-Net stays its own.
 """
 
-import json
 import os
 from inspect import signature
 from pathlib import Path
@@ -12,31 +11,27 @@ from typing import Any, ClassVar
 import torch
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
-from torch._dynamo import OptimizedModule
-from torch.nn.parallel import DistributedDataParallel
-from torch.optim import Optimizer
 
 from nnunet_ext import __version__
 from nnunet_ext.coordinates.augmentation import spare_coordinates
 from nnunet_ext.coordinates.dataset import WITH_COORDINATES
 from nnunet_ext.networks.channels import channel_names, resolve_channels
 from nnunet_ext.networks.spec import NetworkSpec
+from nnunet_ext.trainers.applying import RECIPE_FILE, write_json
 from nnunet_ext.trainers.building import build_network
 from nnunet_ext.trainers.detector import whole_tumor_only
-from nnunet_ext.trainers.guard import FiniteLoss, NonFiniteLossError, first_non_finite
-from nnunet_ext.trainers.optimisers import EpochSchedule, optimiser_for
+from nnunet_ext.trainers.grammar import check_length
 from nnunet_ext.trainers.recipe import Recipe
+from nnunet_ext.trainers.reporting import ReportingTrainer
 from nnunet_ext.trainers.seeding import seed_everything, without_timed_choices
 
-RECIPE_FILE = "recipe.json"
 # what nnU-Net's validation transforms take of the arguments of its training transforms
 VALIDATION = ("deep_supervision_scales", "is_cascaded", "foreground_labels", "regions", "ignore_label")
 
 
-class ExtTrainer(nnUNetTrainer):
+class ExtTrainer(ReportingTrainer):
     """Trains a declared network by a recipe; the subclasses set the three class attributes and nothing else.
 
     The arguments are nnU-Net's. Before anything is created it raises ValueError if the dataset's channels are not the
@@ -56,14 +51,12 @@ class ExtTrainer(nnUNetTrainer):
         dataset_json: dict,
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature, which it reads by inspection
     ) -> None:
+        check_length(f"{type(self).__name__}__{plans['plans_name']}__{configuration}")
         self.modality_channels = _modality_channels(self.spec, dataset_json, plans["dataset_name"])
         dataset_json = whole_tumor_only(dataset_json) if self.spec.detector else dataset_json
         super().__init__(plans, configuration, fold, dataset_json, device)
-        self.initial_lr = self.recipe.initial_lr
-        self.weight_decay = self.recipe.weight_decay
-        self.num_epochs = self.recipe.epochs
-        self.num_iterations_per_epoch = self.recipe.iterations
-        self.num_val_iterations_per_epoch = self.recipe.validation_iterations
+        self._take_place()
+        self._apply_recipe()
 
     @classmethod
     def build_network_architecture(
@@ -85,12 +78,6 @@ class ExtTrainer(nnUNetTrainer):
             enable_deep_supervision,
         )
 
-    @property
-    def bare_network(self) -> Any:
-        """The network without the wrappers of DDP and torch.compile; None before ``initialize``."""
-        network = self.network.module if isinstance(self.network, DistributedDataParallel) else self.network
-        return network._orig_mod if isinstance(network, OptimizedModule) else network
-
     def initialize(self) -> None:
         """As nnU-Net's; the seed makes the initial weights repeatable, the dataset decides the branches' channels."""
         if self.recipe.seed is not None:
@@ -99,19 +86,6 @@ class ExtTrainer(nnUNetTrainer):
         if self.recipe.coordinates:
             self.dataset_class = WITH_COORDINATES[self.dataset_class]
         self._use_channels_of_dataset()
-
-    def _do_i_compile(self) -> bool:
-        return self.spec.compile and super()._do_i_compile()
-
-    def configure_optimizers(self) -> tuple[Optimizer, EpochSchedule]:
-        """Optimiser and schedule of the recipe."""
-        optimiser, schedule = optimiser_for(self.recipe, self.network)
-        if self._begun_otherwise():  # validation needs no state, and one optimiser cannot load another's
-            optimiser.register_load_state_dict_pre_hook(lambda own, _: own.state_dict())
-        return optimiser, schedule
-
-    def _build_loss(self) -> nn.Module:
-        return FiniteLoss(super()._build_loss())
 
     @classmethod
     def get_training_transforms(cls, *args: Any, **kwargs: Any) -> BasicTransform:
@@ -141,8 +115,6 @@ class ExtTrainer(nnUNetTrainer):
         Raises:
             ValueError: a training that is continued was begun with another recipe.
         """
-        if self.current_epoch:
-            self._refuse_another_recipe()
         if self.was_initialized and (loaded := self._use_channels_of_dataset()) != self.modality_channels:
             self.print_to_log_file(
                 f"The pretrained weights read the channels {loaded} for {self.spec.modalities}; this dataset has them "
@@ -153,17 +125,6 @@ class ExtTrainer(nnUNetTrainer):
         super().on_train_start()
         if self.local_rank == 0:
             self._save_recipe()
-
-    def train_step(self, batch: dict) -> dict:
-        """As nnU-Net's; stops with the name of the layer when the loss is not finite, before the weights change."""
-        try:
-            return super().train_step(batch)
-        except NonFiniteLossError as error:
-            where = first_non_finite(self.bare_network, batch["data"].to(self.device))
-            raise NonFiniteLossError(
-                f"Epoch {self.current_epoch}: {error} and {where}; the weights are those before this step. Lower the "
-                f"learning rate, or look at the data if the batch is the cause."
-            ) from error
 
     def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
         """As nnU-Net's.
@@ -190,22 +151,6 @@ class ExtTrainer(nnUNetTrainer):
             buffer.copy_(torch.tensor(self.modality_channels))
         return before
 
-    def _begun_otherwise(self) -> dict[str, tuple[Any, Any]]:
-        """Fields in which the recipe saved in this folder differs from this one: a version may change a family's."""
-        path = Path(self.output_folder, RECIPE_FILE)
-        begun = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        both = {name: (begun.get(name, value), value) for name, value in self.recipe.as_dict().items()}
-        return {name: (then, now) for name, (then, now) in both.items() if then != now}
-
-    def _refuse_another_recipe(self) -> None:
-        if changed := self._begun_otherwise():
-            then, now = (", ".join(f"{name} {values[k]}" for name, values in changed.items()) for k in (0, 1))
-            raise ValueError(
-                f"The training in {self.output_folder} was begun with {then} and would go on with {now}; go on with "
-                f"the version of nnunet_ext that its {RECIPE_FILE} names, or train anew without --c. --val and "
-                f"prediction work as ever."
-            )
-
     def _save_recipe(self) -> None:
         record = {
             "trainer": type(self).__name__,
@@ -214,8 +159,7 @@ class ExtTrainer(nnUNetTrainer):
             "nnunet_ext": __version__,
             **self.recipe.as_dict(),
         }
-        text = json.dumps(record, indent=2) + "\n"
-        Path(self.output_folder, RECIPE_FILE).write_text(text, encoding="utf-8")
+        write_json(record, Path(self.output_folder, RECIPE_FILE))
 
 
 def _modality_channels(spec: NetworkSpec, dataset_json: dict, dataset: str) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nnunet_ext.coordinates.configuration import set_coordinates
-from nnunet_ext.coordinates.field import AXES
+from nnunet_ext.coordinates.field import AXES, VERSION
 from nnunet_ext.networks import registry
 from nnunet_ext.networks.spec import NetworkSpec
 from nnunet_ext.trainers.grammar import parse
@@ -34,7 +34,7 @@ def build_network(
         configuration: is made one that feeds coordinates, or not.
         input_channels: as nnU-Net counts them, without coordinates.
         output_channels: number of logit maps.
-        deep_supervision: whether forward returns the list of logits.
+        deep_supervision: whether forward returns the list of logits; with ``NoDS`` it never does.
     """
     set_coordinates(configuration, recipe.coordinates)
     network: Any = registry.build(
@@ -45,10 +45,35 @@ def build_network(
         size=size,
         image_channels=len(configuration.normalization_schemes),
         patch_size=configuration.patch_size,
-        deep_supervision=deep_supervision,
+        deep_supervision=deep_supervision and recipe.deep_supervision,
     )
-    built: nn.Module = network.apply(network.initialize)
+    if recipe.coordinates:
+        network._version = VERSION  # torch stores a module's version with its weights
+    network.apply(network.initialize)
+    return adapted(network, recipe)
+
+
+def adapted(network: Any, recipe: Recipe) -> "nn.Module":
+    """The network as a recipe wants it: the heads of its loss, the precision of its forward pass."""
+    from nnunet_ext.trainers.precision import compute_in
+
+    if not recipe.deep_supervision:
+        keep_one_head(network)
+    compute_in(network, recipe.precision)
+    built: nn.Module = network
     return built
+
+
+def keep_one_head(network: Any) -> None:
+    """Removes the segmentation layers that only deep supervision uses, which would never get a gradient.
+
+    The other one keeps its place and so its name in checkpoints.
+    """
+    from torch import nn
+
+    heads = network.decoder.seg_layers
+    for index in range(len(heads) - 1):
+        heads[index] = nn.Identity()
 
 
 def network_builder(name: str) -> Callable[..., "nn.Module"] | None:
@@ -60,4 +85,4 @@ def network_builder(name: str) -> Callable[..., "nn.Module"] | None:
     parsed = parse(name)
     if parsed is None:
         return None
-    return partial(build_network, parsed.spec, parsed.size, Recipe.of(parsed.spec, **parsed.changes))
+    return partial(build_network, parsed.spec, parsed.size, parsed.recipe)

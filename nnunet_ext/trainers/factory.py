@@ -7,7 +7,6 @@ from functools import cache
 
 from nnunet_ext.trainers.base import ExtTrainer
 from nnunet_ext.trainers.grammar import parse
-from nnunet_ext.trainers.recipe import Recipe
 
 MODULE = "nnunet_ext.trainers.classes"
 
@@ -23,6 +22,5 @@ def trainer_class(name: str) -> type[ExtTrainer]:
     parsed = parse(name)
     if parsed is None:
         raise AttributeError(f"module {MODULE!r} has no trainer {name!r}")
-    recipe = Recipe.of(parsed.spec, **parsed.changes)
-    attributes = {"spec": parsed.spec, "size": parsed.size, "recipe": recipe, "__module__": MODULE}
+    attributes = {"spec": parsed.spec, "size": parsed.size, "recipe": parsed.recipe, "__module__": MODULE}
     return type(name, (ExtTrainer,), attributes)

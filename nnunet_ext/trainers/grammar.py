@@ -1,87 +1,39 @@
 """The grammar of trainer names: ``nnUNetTrainer_<Network>[_<Size>][_<word>...]``.
 
-A name is legal in exactly one order, because nnU-Net makes it the name of the results folder: two spellings of one
-recipe would be two experiments. Each word sets one field of the recipe.
+A name is legal in exactly one order and spelling, because nnU-Net makes it the name of the results folder: two names of
+one recipe would be two experiments. :mod:`.words` has the words.
 """
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cached_property
 from typing import Any
 
 from nnunet_ext.networks.registry import PREFIX, default_size, specs
 from nnunet_ext.networks.spec import NetworkSpec
-
-NUMBER = r"[1-9]\d*"
-RATE = r"\d+(?:\.\d+)?(?:en\d+)?"  # 3en4 = 3e-4, as nnU-Net writes learning rates
-
-
-@dataclass(frozen=True)
-class Word:
-    """One kind of word.
-
-    Attributes:
-        kind: what it sets, for messages.
-        pattern: what it looks like; the first group is its value.
-        example: how it is shown to the user.
-        changes: value -> fields of the recipe; None for a kind that this version reads but cannot apply.
-    """
-
-    kind: str
-    pattern: str
-    example: str
-    changes: Callable[[str], dict[str, Any]] | None = None
-
-    @cached_property
-    def regex(self) -> re.Pattern[str]:
-        """The compiled pattern, for whole words."""
-        return re.compile(f"(?:{self.pattern})")
-
-
-AUGMENTATION = {"NoMirror": "no mirroring", "NoAug": "none"}
+from nnunet_ext.trainers.recipe import Recipe
+from nnunet_ext.trainers.words import LARGEST_SEED, WORDS
 
 SIZE = -1  # the size stands before all words
-
-# in the one legal order
-WORDS: tuple[Word, ...] = (
-    Word("coordinates", "(CoordConv)", "CoordConv", lambda _: {"coordinates": True}),
-    Word("optimiser", f"(?:SGD|Adam|AdamW)(?:{RATE})?", "AdamW3en4"),
-    Word("weight decay", f"WD({RATE})", "WD1en5"),
-    Word("schedule", "Poly|Cosine|Plateau|Step|Exponential", "Cosine"),
-    Word("warm-up", f"Warmup({NUMBER})", "Warmup10"),
-    Word("loss", "DiceCE|Dice70CE30|Dice50CE50|Focal|DiceFocal|Tversky", "Dice70CE30"),
-    Word("gradient clipping", f"Clip({RATE})", "Clip1"),
-    Word("gradient accumulation", f"Acc({NUMBER})", "Acc4"),
-    Word("deep supervision", "NoDS", "NoDS"),
-    Word("precision", "FP32|BF16|AMP", "BF16"),
-    Word("augmentation", "(NoMirror|NoAug)", "NoAug", lambda word: {"augmentation": AUGMENTATION[word]}),
-    Word("compilation", "NoCompile", "NoCompile"),
-    Word("frozen encoder", f"Freeze({NUMBER})", "Freeze10"),
-    Word("validation interval", f"ValEvery({NUMBER})", "ValEvery5"),
-    Word("save interval", f"SaveEvery({NUMBER})", "SaveEvery10"),
-    Word("early stopping", f"Stop({NUMBER})", "Stop50"),
-    Word("epochs", f"({NUMBER})epochs", "250epochs", lambda n: {"epochs": int(n)}),
-    Word("iterations per epoch", f"iter({NUMBER})", "iter100", lambda n: {"iterations": int(n)}),
-    Word("seed", rf"seed(0|{NUMBER})", "seed42", lambda n: {"seed": int(n)}),
-)
+LONGEST_FOLDER = 255  # bytes that file systems allow in one name
+USUAL_FOLDER = "__nnUNetPlans__3d_fullres"  # what nnU-Net adds to the trainer's name
 
 
 @dataclass(frozen=True)
 class TrainerName:
-    """A parsed name: the network, its size and the fields of the recipe that the words change."""
+    """A parsed name: the network, its size and the recipe."""
 
     spec: NetworkSpec
     size: str
-    changes: dict[str, Any]
+    recipe: Recipe
 
 
 def parse(name: str) -> TrainerName | None:
     """Reads a trainer's name; None if it is not the name of one of our networks.
 
     Raises:
-        ValueError: our network with a wrong size or word, a word twice, or words in another order.
+        ValueError: our network with a wrong size or word, a word twice, words in another order, a second name for the
+            same recipe, or a name too long for a folder.
     """
     if not name.startswith(PREFIX):
         return None
@@ -95,11 +47,35 @@ def parse(name: str) -> TrainerName | None:
     if size is None:
         legal = " or ".join(f"{PREFIX}{spec.trainer}_{s}" for s in spec.sizes)
         raise ValueError(f"{name}: this network's size is always written: {legal}.")
-    changes: dict[str, Any] = {}
-    for word in words:
-        changes |= _changes(WORDS[_index_of(spec, word, name)], word, name)
-        _check_difference(spec, word, changes, name)
-    return TrainerName(spec, size, changes)
+    _check_spelling(spec, words, name)
+    check_length(name + USUAL_FOLDER)
+    return TrainerName(spec, size, _recipe(spec, words, name))
+
+
+def check_length(folder: str) -> None:
+    """Refuses the name of a results folder that no file system would take, with a ValueError."""
+    if (length := len(folder.encode())) > LONGEST_FOLDER:
+        raise ValueError(
+            f"{folder}: the results folder's name has {length} bytes, and file systems allow {LONGEST_FOLDER}; leave "
+            "out a word."
+        )
+
+
+def with_epochs(name: str, epochs: int) -> str:
+    """The legal name of the same training with another number of epochs.
+
+    Raises:
+        ValueError: the name is not legal.
+    """
+    parsed = parse(name)
+    assert parsed is not None, f"{name} is no trainer of ours"
+    network, *words = name.removeprefix(PREFIX).split("_")
+    place = next(i for i, word in enumerate(WORDS) if word.kind == "epochs")
+    by_place = {_index_of(parsed.spec, word, name): word for word in words}
+    by_place.pop(place, None)
+    if epochs != Recipe.epochs:
+        by_place[place] = f"{epochs}epochs"
+    return "_".join([PREFIX + network, *(word for _, word in sorted(by_place.items()))])
 
 
 def _index_of(spec: NetworkSpec, word: str, name: str) -> int:
@@ -108,9 +84,9 @@ def _index_of(spec: NetworkSpec, word: str, name: str) -> int:
         return SIZE
     index = next((i for i, kind in enumerate(WORDS) if kind.regex.fullmatch(word)), None)
     if index is None:
-        near = get_close_matches(word, [*spec.sizes, *(w.example for w in WORDS if w.changes)], n=1, cutoff=0.4)
+        near = get_close_matches(word, [*spec.sizes, *(w.example for w in WORDS)], n=1, cutoff=0.4)
         hint = f" (nearest: {near[0]})" if near else ""
-        words = ", ".join(f"{w.example} ({w.kind})" for w in WORDS if w.changes)
+        words = ", ".join(f"{w.example} ({w.kind})" for w in WORDS)
         raise ValueError(
             f"{name}: unknown word {word!r}{hint}. Legal after the network's name, in this order: a size "
             f"({', '.join(spec.sizes)}), {words}."
@@ -128,17 +104,42 @@ def _check_order(stem: str, words: Sequence[str], indices: Sequence[int], name: 
         raise ValueError(f"{name}: the words stand in another order; the legal name is {'_'.join([stem, *ordered])}.")
 
 
-def _check_difference(spec: NetworkSpec, word: str, changes: dict[str, Any], name: str) -> None:
-    """Refuses a word that the network's own recipe holds: it would be a second name for the same training."""
-    if any(field in spec.recipe and spec.recipe[field] == value for field, value in changes.items()):
-        legal = "_".join(part for part in name.split("_") if part != word)
-        raise ValueError(f"{name}: {word!r} is what {spec.trainer} does anyway; the legal name is {legal}.")
+def _check_spelling(spec: NetworkSpec, words: Sequence[str], name: str) -> None:
+    for word in words:
+        kind = WORDS[_index_of(spec, word, name)]
+        shorter = kind.shorter(kind.value(word))
+        if shorter is not None:
+            raise ValueError(
+                f"{name}: {word!r} is what {shorter!r} means; the legal name is {_with(name, word, shorter)}."
+            )
 
 
-def _changes(kind: Word, word: str, name: str) -> dict[str, Any]:
-    if kind.changes is None:
-        legal = ", ".join(w.example for w in WORDS if w.changes)
-        raise ValueError(f"{name}: this version cannot apply {word!r} ({kind.kind}); it can apply {legal}.")
-    match = kind.regex.fullmatch(word)
-    assert match is not None
-    return kind.changes(match.group(1))
+def _recipe(spec: NetworkSpec, words: Sequence[str], name: str) -> Recipe:
+    """The recipe, unless a name with fewer words has it too: that would be a second name for the same training."""
+    recipe = _applied(spec, words, name)
+    if words and recipe == _applied(spec, [], name):
+        legal = "_".join(part for part in name.split("_") if part not in words)
+        raise ValueError(f"{name}: {', '.join(words)} is what {spec.trainer} does anyway; the legal name is {legal}.")
+    for word in words:
+        if _applied(spec, [other for other in words if other != word], name) == recipe:
+            raise ValueError(
+                f"{name}: {word!r} is what {spec.trainer} does anyway; the legal name is {_with(name, word)}."
+            )
+    recipe.check()
+    return recipe
+
+
+def _applied(spec: NetworkSpec, words: Sequence[str], name: str) -> Recipe:
+    changes: dict[str, Any] = {}
+    for word in words:
+        kind = WORDS[_index_of(spec, word, name)]
+        changes |= kind.sets(kind.value(word))
+    if changes.get("seed", 0) > LARGEST_SEED:
+        raise ValueError(f"{name}: the largest seed is {LARGEST_SEED}, not {changes['seed']}.")
+    return Recipe.of(spec, **changes)
+
+
+def _with(name: str, word: str, other: str | None = None) -> str:
+    """The name with another word in place of one, or with none."""
+    parts = [other if part == word else part for part in name.split("_")]
+    return "_".join(part for part in parts if part is not None)

@@ -4,14 +4,17 @@ Plain data, without torch. Without a word and without a declaration every field 
 them).
 """
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from nnunet_ext.networks.spec import NetworkSpec
-from nnunet_ext.trainers.schedules import DECAYS, share
+from nnunet_ext.trainers.schedules import SCHEDULES, share
 
 VALIDATION_SHARE = 5  # nnU-Net validates on 50 iterations for 250 of training
 WARMUP_SHARE = 10  # a family's warm-up is for nnU-Net's 1000 epochs: a shorter training has at most a tenth of it
+UNFROZEN_SHARE = 0.1  # of the learning rate, for an encoder that was frozen in the first epochs
+NOT_COMPARED = {"compile", "save_every", "save_steps"}  # they change no number of a training
 
 
 @dataclass(frozen=True)
@@ -22,11 +25,22 @@ class Recipe:
         optimiser: ``SGD`` (Nesterov momentum 0.99, nnU-Net's), ``Adam`` or ``AdamW``.
         initial_lr: learning rate after the warm-up, before the decay.
         weight_decay: of the optimiser.
-        schedule: ``poly`` (exponent 0.9, nnU-Net's) or ``cosine``, per epoch.
+        schedule: a name of :data:`nnunet_ext.trainers.schedules.SCHEDULES`; ``poly`` is nnU-Net's.
         warmup_epochs: epochs of linear increase before the schedule.
+        loss: a name of :data:`nnunet_ext.trainers.losses.LOSSES`; ``DiceCE`` is nnU-Net's.
+        clip: largest norm of all gradients together; larger ones are scaled to it.
+        accumulation: batches whose gradients are averaged for one step of the optimiser.
+        deep_supervision: whether the loss is of all resolutions of the decoder or of the highest alone.
+        precision: ``device`` (nnU-Net's: AMP on CUDA, FP32 elsewhere), ``FP32``, ``BF16`` or ``AMP``.
+        augmentation: ``full`` (nnU-Net's), ``no mirroring`` or ``none``; without mirroring prediction has none either.
+        compile: whether torch.compile may be used, where nnU-Net would and the family allows it.
+        frozen_epochs: first epochs in which the encoder's rate is 0; afterwards it is a tenth of the others'.
+        validate_every: epochs from one pseudo Dice to the next.
+        save_every: epochs from one latest checkpoint to the next.
+        save_steps: training steps from one latest checkpoint to the next instead, or None.
+        patience: epochs without a better pseudo Dice after which the training may end, or None.
         epochs: number of epochs.
         iterations: training iterations per epoch.
-        augmentation: ``full`` (nnU-Net's), ``no mirroring`` or ``none``; without mirroring prediction has none either.
         coordinates: whether three channels with each voxel's position follow the image's.
         seed: of initialisation and data, or None for none.
     """
@@ -36,15 +50,31 @@ class Recipe:
     weight_decay: float = 3e-5
     schedule: str = "poly"
     warmup_epochs: int = 0
+    loss: str = "DiceCE"
+    clip: float = 12.0
+    accumulation: int = 1
+    deep_supervision: bool = True
+    precision: str = "device"
+    augmentation: str = "full"
+    compile: bool = True
+    frozen_epochs: int = 0
+    validate_every: int = 1
+    save_every: int = 50
+    save_steps: int | None = None
+    patience: int | None = None
     epochs: int = 1000
     iterations: int = 250
-    augmentation: str = "full"
     coordinates: bool = False
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        assert self.schedule in DECAYS, f"unknown schedule {self.schedule}"
-        assert 0 <= self.warmup_epochs < self.epochs, f"{self.warmup_epochs} of {self.epochs} epochs of warm-up"
+        assert self.schedule in SCHEDULES, f"unknown schedule {self.schedule}"
+
+    def check(self) -> None:
+        """Refuses a recipe that no training can follow, with a ValueError."""
+        for name, kind in (("warmup_epochs", "warm-up"), ("frozen_epochs", "a frozen encoder")):
+            if (count := getattr(self, name)) >= self.epochs:
+                raise ValueError(f"{count} epochs of {kind} leave none of {self.epochs}; ask for fewer.")
 
     @classmethod
     def of(cls, spec: NetworkSpec, **changes: Any) -> "Recipe":
@@ -53,19 +83,42 @@ class Recipe:
         The family's warm-up takes at most a tenth of the epochs, so that a short training has a rate to train with.
         """
         epochs = changes.get("epochs", cls.epochs)
-        declared = {**spec.recipe}
+        declared = {"compile": spec.compile, **spec.recipe}
         declared["warmup_epochs"] = min(declared.get("warmup_epochs", cls.warmup_epochs), epochs // WARMUP_SHARE)
-        return replace(cls(**declared, epochs=epochs), **changes)
+        return cls(**{**declared, **changes})
 
     @property
     def validation_iterations(self) -> int:
         """Validation iterations per epoch: a fifth of the training's, at least one."""
         return max(1, self.iterations // VALIDATION_SHARE)
 
-    def learning_rate(self, epoch: int) -> float:
-        """Learning rate of an epoch, counted from 0."""
-        return self.initial_lr * share(self.schedule, epoch, self.epochs, self.warmup_epochs)
+    def validates(self, epoch: int) -> bool:
+        """Whether the pseudo Dice of an epoch, counted from 0, is computed: of the first and of the last always."""
+        return epoch % self.validate_every == 0 or epoch == self.epochs - 1
+
+    def learning_rate(self, epoch: int, plateau: float = 1.0) -> float:
+        """Learning rate of an epoch, counted from 0; ``plateau`` is the share that a plateau's cuts have left."""
+        return self.initial_lr * share(self.schedule, epoch, self.epochs, self.warmup_epochs, plateau)
+
+    def encoder_share(self, epoch: int) -> float:
+        """The part of the learning rate that the encoder has in an epoch, counted from 0."""
+        if not self.frozen_epochs:
+            return 1.0
+        return 0.0 if epoch < self.frozen_epochs else UNFROZEN_SHARE
 
     def as_dict(self) -> dict[str, Any]:
-        """All fields, for JSON."""
+        """All fields, for JSON and checkpoints."""
         return asdict(self)
+
+    def changed_since(self, stored: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+        """Fields that a stored recipe has otherwise: (then, now). What it lacks had nnU-Net's value."""
+        usual = Recipe().as_dict()
+        both = {name: (stored.get(name, usual[name]), now) for name, now in self.as_dict().items()}
+        return {name: values for name, values in both.items() if name not in NOT_COMPARED and values[0] != values[1]}
+
+    def extended(self, epochs: int) -> "Recipe":
+        """The same recipe for another number of epochs."""
+        return replace(self, epochs=epochs)
+
+
+FIELDS = tuple(field.name for field in fields(Recipe))

@@ -4,6 +4,7 @@ import math
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks import demo
@@ -63,3 +64,12 @@ def test_what_counts_as_learned() -> None:
     for spoilt in ({"ET": math.nan}, {"TC": 0.1}):
         assert not demo.learned(before, after | spoilt)
     assert not demo.learned(dict.fromkeys(after, 0.5), after)
+
+
+def test_the_picture_shows_the_slice_with_most_of_every_label() -> None:
+    labels = np.zeros((4, 4, 5), np.uint8)
+    labels[..., 1] = 2  # a full slice of one label
+    labels[0, :3, 3] = 1, 2, 3
+    labels[0, :, 4] = 1, 2, 3, 3
+    assert demo.most_telling(labels) == (1, 4, 4)
+    assert demo.most_telling(np.where(labels == 2, labels, 0)) == (0, 16, 1)

@@ -74,7 +74,8 @@ def test_what_a_network_is_shown(dims, detector):
     if regions == 3:
         whole, core, enhancing = truth.unbind(1)
         assert (core & ~whole).sum() == (enhancing & ~core).sum() == 0
-        assert 2 * enhancing.sum() < learn.GOAL * (core.sum() + enhancing.sum()), "the core is more than its rim"
+        if dims == 3:  # the Dice of the core for who sees nothing but its rim, as docs/networks.md says
+            assert (2 * enhancing.sum() / (core.sum() + enhancing.sum())).item() == pytest.approx(0.87, abs=0.005)
     assert not truth.all()
 
 

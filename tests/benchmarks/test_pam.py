@@ -124,6 +124,8 @@ def test_words_of_a_trainer_are_applied(monkeypatch, tmp_path):
 def test_a_word_that_cannot_be_applied_is_told(monkeypatch, capsys):
     assert run(monkeypatch, pam, "--models", "nnUNetTrainer_UNet3D_XS_CoordKonv") == 2
     assert "unknown word 'CoordKonv' (nearest: CoordConv)" in capsys.readouterr().err
+    assert run(monkeypatch, pam, "--models", "nnUNetTrainer_UNet3D_XS_Acc4") == 2
+    assert "give --precision and --accumulation in place of these words" in capsys.readouterr().err
 
 
 def test_without_names_there_is_one_row_a_network():

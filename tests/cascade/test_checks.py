@@ -69,6 +69,18 @@ def test_a_checkpoint_that_is_cut_short(folders, tmp_path):
     assert "checkpoint_final.pth is no checkpoint that torch saved, or is cut short" in refusal(folder, folders[1])
 
 
+def test_weights_that_read_other_coordinates(folders, tmp_path):
+    """Before 0.2.0 they ran from -1 to 1; names and shapes of the weights are the same."""
+    folder = models.write(tmp_path, models.SEGMENTATION, "3d_fullres")
+    path = folder / "fold_0" / "checkpoint_final.pth"
+    saved = torch.load(path, weights_only=False)
+    saved["network_weights"]._metadata[""]["version"] = 1
+    torch.save(saved, path)
+    assert "reads coordinates of a version before 0.2.0" in refusal(folder, folders[1])
+    plain = models.write(tmp_path / "plain", models.PLAIN, "3d_fullres")  # without coordinates nothing has changed
+    predictor(plain, folders[1])
+
+
 def test_datasets_of_nnunets_older_key(folders, tmp_path):
     """``modality`` in place of ``channel_names``, which nnU-Net reads first."""
     both = [tmp_path / "results" / folder.parent.name / folder.name for folder in folders]

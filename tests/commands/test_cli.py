@@ -1,4 +1,5 @@
 import inspect
+import io
 import json
 import subprocess
 import sys
@@ -10,6 +11,8 @@ import pytest
 
 from nnunet_ext import __version__
 from nnunet_ext.cli import COMMANDS, main, run_command
+from nnunet_ext.commands import doctor
+from nnunet_ext.commands.finding import ok
 from nnunet_ext.networks.registry import specs
 
 HEAVY = ("torch", "nnunetv2", "numpy")
@@ -116,3 +119,12 @@ def test_another_broken_pipe_is_not_hidden():
 
     with pytest.raises(BrokenPipeError, match="a worker's"):
         run_command("test", SimpleNamespace(__doc__="", add_arguments=lambda parser: None, run=run), [])
+
+
+def test_what_a_terminal_cannot_show_is_written_as_escapes(monkeypatch):
+    narrow = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", narrow)
+    monkeypatch.setattr(doctor, "CHECKS", [lambda: iter([ok("a folder \udcff \u6f22 \xe9")])])
+    assert main(["doctor"]) == 0
+    narrow.flush()
+    assert b"a folder \\udcff \\u6f22 \xe9\n" in narrow.buffer.getvalue()

@@ -173,7 +173,7 @@ def test_a_file_cannot_run_anything(tmp_path, call, capsys):
     assert call({"state_dict": Trap()})[0] == 2
     printed, error = capsys.readouterr()
     assert "sprung" not in printed
-    assert "no file of weights that can be read safely" in error
+    assert "it was not read and nothing of it was run" in error
 
 
 def test_without_nnunets_folder_it_says_so(call, oracle, monkeypatch, capsys):
@@ -184,3 +184,41 @@ def test_without_nnunets_folder_it_says_so(call, oracle, monkeypatch, capsys):
 
 def test_the_help_names_what_is_not_seen():
     assert "mergingv2" in import_weights.__doc__
+
+
+# --- checkpoints of nnU-Net
+
+
+@pytest.fixture
+def trained(preprocessed):
+    """The weights of a network as a training would save them, all of them ones."""
+    planned, dataset = (json.loads((preprocessed / n).read_text()) for n in ("nnUNetPlans.json", "dataset.json"))
+    network = import_weights._network("nnUNetTrainer_UNet3D_XS", planned, "2d", dataset)
+    return {name: torch.ones_like(value) for name, value in network.state_dict().items()}
+
+
+def test_a_checkpoint_of_the_same_network_is_taken_whole(call, trained, capsys):
+    code, out = call({"network_weights": trained}, trainer="nnUNetTrainer_UNet3D_XS")
+    assert code == 0
+    assert all((value == 1).all() for value in torch.load(out, weights_only=True)["network_weights"].values())
+    assert f"  taken: {len(trained)} tensors" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("trainer", "told"),
+    [
+        ("nnUNetTrainer_UNet3DStride_XS", "0 tensors do not fit; these are weights of nnUNetTrainer_UNet3D_XS."),
+        ("nnUNetTrainer_UNet3D_S", "tensors do not fit; these are weights of nnUNetTrainer_UNet3D_XS."),
+    ],
+)
+def test_another_network_is_refused_unless_asked_for(call, trained, capsys, trainer, told):
+    checkpoint = {"network_weights": trained, "trainer_name": "nnUNetTrainer_UNet3D_XS"}
+    code, out = call(checkpoint, trainer=trainer)
+    assert code == 2
+    assert not out.exists()
+    assert told in capsys.readouterr().err
+    code, out = call(checkpoint, "--partial", trainer=trainer)
+    assert code == 0
+    weights = torch.load(out, weights_only=True)["network_weights"]
+    assert any((value == 1).all() for value in weights.values())
+    assert "  taken: " in capsys.readouterr().out

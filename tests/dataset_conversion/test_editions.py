@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
-from dataset_conversion.brats.editions import EDITIONS, edition_named, unsupported
+from dataset_conversion.brats.dataset import Options, dataset_json
+from dataset_conversion.brats.editions import EDITIONS, Edition, edition_named, unsupported
 from dataset_conversion.commands.restore import main as restore
+from nnunet_ext.evaluation.regions import scheme_of_dataset
 from tests.dataset_conversion.test_convert import names, voxels
 
 REFUSED = {
@@ -125,6 +127,14 @@ def test_after_treatment_the_cavity_is_a_label_and_a_region_of_its_own(
     assert restore([str(folder / "labelsTr"), str(tmp_path / "by name")]) == 0
     name = "BraTS-GLI-00002-101.nii.gz"
     np.testing.assert_array_equal(voxels(tmp_path / "out" / name), voxels(folder / "labelsTr" / name))
+
+
+@pytest.mark.parametrize("edition", EDITIONS, ids=lambda edition: edition.name)
+@pytest.mark.parametrize("regions", [True, False])
+def test_what_a_dataset_says_is_what_the_evaluation_reads(edition: Edition, regions: bool) -> None:
+    options = Options(edition.name, True, regions, 0.0, None, ".nii.gz")
+    scheme = scheme_of_dataset(dataset_json("Dataset501_X", edition, options, 3))
+    assert scheme.classes == ("NCR", "ED", "ET", "RC")[: len(edition.ours)]
 
 
 def test_plain_labels_after_treatment(tree: Any, convert: Any, raw: Path) -> None:

@@ -20,7 +20,7 @@ from dataset_conversion.brats.volumes import decode
 KINDS = ("t1", "t1ce", "t2", "flair", "seg")
 PLAIN = np.array([[-1.0, 0, 0, 0], [0, -1, 0, 19], [0, 0, 1, 0], [0, 0, 0, 1]])
 MOVED = PLAIN + np.eye(4, k=3) * 7
-TURNED = PLAIN @ np.array([[0.8, -0.6, 0, 0], [0.6, 0.8, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+TURNED = PLAIN @ np.array([[1, 0, 0, 0], [0, 0.8, -0.6, 0], [0, 0.6, 0.8, 0], [0, 0, 0, 1]])
 Change = Callable[[Any], None]
 
 
@@ -93,7 +93,9 @@ def test_which_matrix_nnunet_reads(qform: int, sform: int) -> None:
     assert here.origin.tolist() == (MOVED if moved else PLAIN)[:3, 3].tolist()
 
 
-@pytest.mark.parametrize("change", [twice_the_pixdim, in_micrometres, coded(0, 0), coded(1, 2, MOVED), coded(2, 1)])
+@pytest.mark.parametrize(
+    "change", [twice_the_pixdim, in_micrometres, coded(0, 0), coded(1, 2, MOVED), coded(2, 1, TURNED)]
+)
 def test_ours_is_the_reading_of_nnunet_itself(change: Change, tmp_path: Path) -> None:
     (tmp_path / "a.nii").write_bytes(file_of(change))
     _, properties = SimpleITKIO().read_images([str(tmp_path / "a.nii")])
@@ -107,6 +109,7 @@ def test_ours_is_the_reading_of_nnunet_itself(change: Change, tmp_path: Path) ->
 
 def test_an_agreement_is_no_finding_and_a_place_is_a_warning() -> None:
     assert compare_readers(*readings(coded(1, 1))) == ([], [])
+    assert compare_readers(*readings(coded(1, 1, TURNED))) == ([], [])
     problems, warnings = compare_readers(*readings(coded(1, 2, MOVED)))
     assert not problems
     (warning,) = warnings

@@ -46,11 +46,27 @@ def test_a_continued_training_counts_its_later_epochs(stock):
     assert first["train_loss"] == 0.9
 
 
-def test_our_file_is_preferred_and_a_cut_line_is_not_read(stock):
-    line = {"epoch": 0, "lr": 0.5, "train_loss": 1.0, "pseudo_dice_of": {"WT": 0.75, "ET": 0.25}, "seconds": 3.0}
-    (stock / "progress.jsonl").write_text(json.dumps(line) + "\n" + json.dumps({**line, "epoch": 1})[:-9])
+def line(epoch):
+    """As nnunet_ext/trainers/reporting.py writes it; test_progress holds the keys there."""
+    return {
+        "epoch": epoch,
+        "loss": {"training": 1.0, "dice": 0.4, "validation": None},
+        "learning_rate": 0.5,
+        "seconds": {"epoch": 3.0},
+        "memory": {"mean_mib": 10.0, "peak_mib": 12.0},
+        "dice": {"WT": 0.75, "ET": None},
+        "mean_dice": 0.75,
+        "ema_dice": 0.6,
+    }
+
+
+@pytest.mark.parametrize("end", ['"seconds": {"epoch": 3.0}', '"mean_dice": 0.7'])
+def test_our_file_is_preferred_and_a_cut_line_is_not_read(stock, end):
+    cut = json.dumps(line(1)).partition(end)[0] + end
+    (stock / "progress.jsonl").write_text(json.dumps(line(0)) + "\n" + cut)
     (only,) = epochs_of(stock)
-    assert (only["pseudo_dice"], only["pseudo_dice_WT"], only["lr"], only["val_loss"]) == (0.5, 0.75, 0.5, None)
+    assert (only["pseudo_dice"], only["pseudo_dice_WT"], only["lr"], only["val_loss"]) == (0.75, 0.75, 0.5, None)
+    assert (only["ema_pseudo_dice"], only["peak_mib"], only["train_loss"], only["seconds"]) == (0.6, 12, 1, 3)
 
 
 def test_a_folder_without_any_is_empty(tmp_path):

@@ -184,6 +184,17 @@ def test_every_tap_of_a_dilated_kernel_sees_the_map(name, patch):
         assert gradient.min() >= torch.Size(size).numel() / 2**DIMS
 
 
+# before the fusion of DualBranchDilatedFLAIR both patches leave maps that its rates fit
+@pytest.mark.parametrize("name", sorted(set(RATES) - {"DualBranchDilatedFLAIR"}))
+def test_weights_for_other_rates_are_refused(name):
+    spec, _ = registry.find(name)
+    plan = plans.isotropic(2)
+    small, large = (plans.build(spec, plan, patch) for patch in ((32, 32), (128, 128)))
+    small.load_state_dict(plans.build(spec, plan, (32, 32)).state_dict())
+    with pytest.raises(ValueError, match=r"dilated otherwise .* the plans that it was trained with"):
+        small.load_state_dict(large.state_dict())
+
+
 def test_a_stage_without_a_patch_takes_the_rate_of_four_voxels():
     assert stage_plan((3, 3, 3), (2, 2, 2)).dilation(5) == (2, 2, 2)
 

@@ -14,12 +14,13 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_ext.commands.plan import cells
 from nnunet_ext.networks import registry
-from nnunet_ext.planning.memory import COORDINATES, NEUTRAL, PREDICTED, TrainingMemory
+from nnunet_ext.planning.memory import COORDINATES, TrainingMemory
 from nnunet_ext.planning.planner import FittingPlanner
 from nnunet_ext.planning.search import GB
 from nnunet_ext.profiling.predict import predict
 from nnunet_ext.trainers import trainer_class
 from nnunet_ext.trainers.recipe import Recipe
+from nnunet_ext.trainers.words import changes_of_memory
 from tests.planning import dataset
 
 CLASSES = 3
@@ -301,28 +302,28 @@ def test_low_resolution_without_its_cascade_has_no_next_stage(tmp_path, monkeypa
 # --- the recipe
 
 
-def test_what_the_recipe_changes_is_predicted_or_refused():
-    spec, size = registry.find("unet3d_XS")
-    usual = Recipe().as_dict()
-    neutral = {"initial_lr": 1.0, "weight_decay": 0.1, "schedule": "cosine", "epochs": 3, "iterations": 2, "seed": 1}
-    assert TrainingMemory.of(spec, size, usual | neutral, usual) == TrainingMemory(spec, size)
-    assert TrainingMemory.of(spec, size, usual | {"optimiser": "AdamW"}, usual).optimiser == "AdamW"
-    with pytest.raises(ValueError, match="another accumulation and loss"):
-        TrainingMemory.of(
-            spec, size, usual | {"accumulation": 2, "loss": "Focal"}, usual | {"accumulation": 1, "loss": "Dice"}
-        )
+def test_words_that_change_memory_are_seen_in_the_prediction(folder, small):
+    plan = planner_of(folder, Simple(), 1).get_plans_for_configuration((1, 1, 1), (32, 32, 32), "any", 1e6, {})
+    architecture = plan["architecture"]["arch_kwargs"]
 
+    def needed(**changes):
+        memory = TrainingMemory.of(small.spec, small.size, changes_of_memory(Recipe(**changes)))
+        return memory(architecture, (2, 4, 32, 32, 32), classes=3, image_channels=4)
 
-def test_every_field_of_a_recipe_is_known():
-    assert Recipe().as_dict().keys() <= NEUTRAL | PREDICTED
+    usual = needed()
+    assert needed(precision="FP32") > usual
+    assert needed(precision="BF16") <= usual
+    assert needed(deep_supervision=False) < usual
+    assert needed(accumulation=4) > usual, "gradients stay while the next batch is computed"
+    assert needed(optimiser="AdamW") > usual
+    assert needed(loss="Dice50CE50") == usual
 
 
 def test_coordinates_are_further_channels(folder, small):
     assert pytest.importorskip("nnunet_ext.coordinates.field").AXES == COORDINATES
     plan = planner_of(folder, Simple(), 1).get_plans_for_configuration((1, 1, 1), (16, 16, 16), "any", 1e6, {})
     architecture = plan["architecture"]["arch_kwargs"]
-    usual = Recipe().as_dict() | {"coordinates": False}
-    memory = TrainingMemory.of(small.spec, small.size, usual | {"coordinates": True}, usual)
+    memory = TrainingMemory.of(small.spec, small.size, {"coordinates": True})
     seven = small(architecture, (2, 7, 16, 16, 16), classes=3, image_channels=4)
     assert memory(architecture, (2, 4, 16, 16, 16), classes=3, image_channels=4) == seven
 

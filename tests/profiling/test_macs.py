@@ -95,6 +95,11 @@ def test_backward_of_a_convolution_costs_two_forwards_whatever_the_groups(groups
     assert counted(lambda x: layer(x).sum().backward(), x) == 3 * forward
 
 
+def test_a_transposed_convolution_uses_each_weight_once_for_each_voxel_of_its_input():
+    layer, x = nn.ConvTranspose3d(8, 16, 2, stride=2, device="meta"), torch.empty(1, 8, 4, 5, 6, device="meta")
+    assert counted(layer, x) == 8 * 16 * 8 * (4 * 5 * 6)
+
+
 def test_first_layer_needs_no_gradient_of_its_input():
     layer, x = nn.Conv3d(4, 8, 1, device="meta"), torch.empty(1, 4, 2, 2, 2, device="meta")
     assert counted(lambda x: layer(x).sum().backward(), x) == 2 * 4 * 8 * 8

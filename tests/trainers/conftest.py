@@ -1,6 +1,7 @@
 """nnU-Net's folders on a tiny dataset."""
 
 import pytest
+from nnunetv2.training.logging.nnunet_logger import LocalLogger
 
 from nnunet_ext.discovery import hook_folder
 from tests.trainers import workspace
@@ -21,6 +22,7 @@ def use(monkeypatch, root, results):
     monkeypatch.setenv("nnUNet_extTrainer", str(hook_folder()))
     monkeypatch.setenv("nnUNet_def_n_proc", "1")
     monkeypatch.setenv("nnUNet_n_proc_DA", "0")
+    monkeypatch.setattr(LocalLogger, "plot_progress_png", lambda *_: None)  # seconds for every epoch's curves
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunet_ext.discovery import hook_folder
 from nnunet_ext.networks.registry import PREFIX, default_size, specs
 from nnunet_ext.trainers import trainer_class
+from nnunet_ext.trainers.recipe import Recipe
 
 FROZEN = __file__.replace("test_factory.py", "trainer_names.json")
 
@@ -43,7 +44,7 @@ def test_the_constructor_repeats_nnunets_signature():
 def test_compilation_needs_the_familys_flag_and_nnunets_conditions(monkeypatch, flag, allowed):
     monkeypatch.setattr(nnUNetTrainer, "_do_i_compile", lambda self: allowed)
     cls = trainer_class(PREFIX + "UNet3D")
-    monkeypatch.setattr(cls, "spec", replace(cls.spec, compile=flag))
+    monkeypatch.setattr(cls, "recipe", Recipe.of(replace(cls.spec, compile=flag)))
     assert cls._do_i_compile(cls.__new__(cls)) is (flag and allowed)
 
 

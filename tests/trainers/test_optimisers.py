@@ -14,7 +14,7 @@ from tests.networks import plans
 
 ADAMW = Recipe(optimiser="AdamW", initial_lr=0.1, weight_decay=0.5)
 # what is not decayed, as (name of the module, name of the parameter); a new block's further parameters are entered here
-SPARED = {"bias", "scale", "bias_table", "position"}
+SPARED = {"bias", "scale", "bias_table", "position", "own"}
 NORMS = ("InstanceNorm2d", "InstanceNorm3d", "ChannelNorm", "LayerNorm", "GroupNorm")
 
 

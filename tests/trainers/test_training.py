@@ -113,9 +113,13 @@ def test_validation_alone_repeats_the_validation(trained):
     assert json.loads(summary.read_text())["mean"] == before
 
 
-def test_a_training_that_was_begun_with_another_recipe_is_not_continued(trained):
-    path = model_folder(trained) / "fold_0" / "recipe.json"
-    before = json.dumps(json.loads(path.read_text()) | {"optimiser": "AdamW", "initial_lr": 0.5})
+def test_a_training_of_a_version_without_recipes_in_checkpoints_is_judged_by_its_file(trained):
+    fold = model_folder(trained) / "fold_0"
+    content = torch.load(fold / "checkpoint_final.pth", weights_only=True)
+    del content["init_args"]["recipe"]
+    torch.save(content, fold / "checkpoint_final.pth")
+    path = fold / "recipe.json"
+    before = json.dumps({"optimiser": "AdamW", "initial_lr": 0.5, "epochs": 1, "iterations": 2, "seed": 7})
     path.write_text(before)
     with pytest.raises(ValueError, match=r"begun with optimiser AdamW, initial_lr 0\.5 .* go on with optimiser SGD, "):
         train(continue_training=True)
@@ -139,13 +143,14 @@ def test_an_aborted_training_continues(nnunet):
     name = NAME.replace("1epochs", "2epochs")
     trainer = trainer_for(name)
     trainer.save_every = 1
-    trainer.on_epoch_end_original = trainer.on_epoch_end
+    trainer.on_epoch_start_original = trainer.on_epoch_start
 
     def stop():
-        trainer.on_epoch_end_original()
-        raise KeyboardInterrupt
+        trainer.on_epoch_start_original()
+        if trainer.current_epoch == 1:
+            raise KeyboardInterrupt
 
-    trainer.on_epoch_end = stop
+    trainer.on_epoch_start = stop
     with pytest.raises(KeyboardInterrupt):
         trainer.run_training()
     fold = model_folder(nnunet, name) / "fold_0"

@@ -4,7 +4,9 @@ Written directly, so that trainer tests need neither planner nor preprocessing; 
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -19,7 +21,7 @@ PATCH = [16, 16, 16]
 CASES = 5
 
 
-def plans(n_channels):
+def plans(n_channels: int) -> dict[str, Any]:
     """A plans dictionary with one 3D configuration of three stages."""
     configuration = {
         "data_identifier": "tiny_3d_fullres",
@@ -58,7 +60,7 @@ def plans(n_channels):
     }
 
 
-def dataset_json(channel_names):
+def dataset_json(channel_names: Sequence[str]) -> dict[str, Any]:
     return {
         "channel_names": {str(i): n for i, n in enumerate(channel_names)},
         "labels": {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [1, 3], "enhancing tumor": [3]},
@@ -68,7 +70,7 @@ def dataset_json(channel_names):
     }
 
 
-def case(rng, channel_names):
+def case(rng: np.random.Generator, channel_names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Image (C, Z, Y, X) and segmentation (1, Z, Y, X)."""
     seg = np.zeros((1, *SHAPE), np.int8)
     z, y, x = (int(v) for v in rng.integers(2, 8, 3))
@@ -82,7 +84,7 @@ def case(rng, channel_names):
     return image.astype(np.float32), seg
 
 
-def properties(seg):
+def properties(seg: np.ndarray) -> dict[str, Any]:
     locations = {label: np.argwhere(np.isin(seg, label)) for label in ((1, 2, 3), (1, 3), (3,))}
     size = list(SHAPE)
     return {
@@ -99,7 +101,7 @@ def properties(seg):
     }
 
 
-def write(root: Path, channel_names=FOUR) -> Path:
+def write(root: Path, channel_names: Sequence[str] = FOUR) -> Path:
     """Writes nnUNet_preprocessed and an empty nnUNet_results below ``root``; returns the dataset's folder."""
     folder = root / "preprocessed" / DATASET
     data, truth = folder / "tiny_3d_fullres", folder / "gt_segmentations"

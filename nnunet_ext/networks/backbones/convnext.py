@@ -29,7 +29,9 @@ class ChannelNorm(nn.LayerNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """Maps of the same shape."""
-        return super().forward(input.movedim(1, -1)).movedim(-1, 1)
+        voxels = input.movedim(1, -1)
+        # as rows: for gradients in another layout a compiler foresees other strides than torch's kernel gives
+        return super().forward(voxels.flatten(0, -2)).view(voxels.shape).movedim(-1, 1)
 
 
 class ConvNeXtBlock(nn.Module):

@@ -1,0 +1,1 @@
+"""Trainings that are interrupted, and what is left of them."""

@@ -1,0 +1,312 @@
+"""The words of trainer names, each decided in this one table: its form, what it sets, what it does, what it costs.
+
+Grammar, the recipe's fields, the prediction of memory, ``nnunet_ext recipes`` and docs/trainers.md follow from it.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from nnunet_ext.trainers.recipe import Recipe
+
+NUMBER = "[1-9][0-9]{0,5}"
+# one spelling for one number: 3en4 = 3e-4, as nnU-Net writes learning rates; 12 or 1.5 from 1 on
+RATE = r"[1-9](?:\.[0-9]*[1-9])?en[1-9][0-9]?|[1-9][0-9]*(?:\.[0-9]*[1-9])?"
+LARGEST_SEED = 2**32 - 1  # NumPy's generators take no larger one
+
+Fields = dict[str, Any]
+NOTHING, PREDICTED, UNKNOWN = "no", "predicted", "not predicted"
+
+
+@dataclass(frozen=True)
+class Word:
+    """One kind of word.
+
+    Attributes:
+        kind: what it sets, for messages.
+        pattern: what it looks like; its first group is its value.
+        example: how it is shown to the user.
+        sets: value -> fields of the recipe.
+        shape: how the word is written, for documents.
+        effect: what it does to a training, for documents.
+        default: what happens without it.
+        memory: field -> whether it changes the memory of a training step, and whether that is predicted.
+        shorter: value -> the word's one legal spelling, where it has a shorter one.
+    """
+
+    kind: str
+    pattern: str
+    example: str
+    sets: Callable[[str], Fields]
+    shape: str
+    effect: str
+    default: str
+    memory: Mapping[str, str | Mapping[Any, str]]
+    shorter: Callable[[str], str | None] = lambda _: None
+
+    @cached_property
+    def regex(self) -> re.Pattern[str]:
+        """The compiled pattern, for whole words of ASCII."""
+        return re.compile(f"(?:{self.pattern})", re.ASCII)
+
+    def value(self, word: str) -> str:
+        """The value in a word of this kind."""
+        match = self.regex.fullmatch(word)
+        assert match is not None, f"{word} is no {self.kind}"
+        return match.group(1)
+
+
+def number(text: str) -> float:
+    """The number in a word: ``3en4`` is 3e-4."""
+    return float(text.replace("en", "e-"))
+
+
+# what an optimiser's word brings: nnU-Net's own for SGD, torch's defaults for the others
+OWN: Mapping[str, tuple[str, float]] = {"SGD": ("1en2", 3e-5), "Adam": ("1en3", 0.0), "AdamW": ("1en3", 1e-2)}
+AUGMENTATION = {"NoMirror": "no mirroring", "NoAug": "none"}
+LOSS_MEMORY = {
+    "DiceCE": NOTHING,
+    "Dice70CE30": NOTHING,
+    "Dice50CE50": NOTHING,
+    **dict.fromkeys(("Focal", "DiceFocal", "Tversky"), UNKNOWN),
+}
+
+
+def _optimiser(word: str) -> Fields:
+    name, rate = _split(word)
+    own, decay = OWN[name]
+    return {"optimiser": name, "initial_lr": number(rate or own), "weight_decay": decay}
+
+
+def _split(word: str) -> tuple[str, str]:
+    name = next(name for name in sorted(OWN, key=len, reverse=True) if word.startswith(name))
+    return name, word.removeprefix(name)
+
+
+def _bare_optimiser(word: str) -> str | None:
+    name, rate = _split(word)
+    return name if rate and number(rate) == number(OWN[name][0]) else None
+
+
+def _save_every(value: str) -> Fields:
+    if value.endswith("steps"):
+        return {"save_steps": int(value.removesuffix("steps"))}
+    return {"save_every": int(value)}
+
+
+# in the one legal order
+WORDS: tuple[Word, ...] = (
+    Word(
+        "coordinates",
+        "(CoordConv)",
+        "CoordConv",
+        lambda _: {"coordinates": True},
+        "`CoordConv`",
+        "three more input channels with each voxel's position in the volume, see below",
+        "none",
+        {"coordinates": PREDICTED},
+    ),
+    Word(
+        "optimiser",
+        f"((?:AdamW|Adam|SGD)(?:{RATE})?)",
+        "AdamW3en4",
+        _optimiser,
+        "`SGD<rate>`, `Adam<rate>`, `AdamW<rate>`",
+        "optimiser, learning rate and weight decay; without a rate its own. SGD (Nesterov momentum 0.99) brings 0.01 "
+        "and a decay of 3e-5, Adam 0.001 and none, AdamW 0.001 and 0.01, whatever the family has",
+        "SGD, or the family's",
+        {"optimiser": PREDICTED, "initial_lr": NOTHING, "weight_decay": NOTHING},
+        _bare_optimiser,
+    ),
+    Word(
+        "weight decay",
+        f"WD({RATE})",
+        "WD1en5",
+        lambda rate: {"weight_decay": number(rate)},
+        "`WD<rate>`",
+        "weight decay, of the parameters named below",
+        "3e-5, or what the optimiser's word or the family brings",
+        {"weight_decay": NOTHING},
+    ),
+    Word(
+        "schedule",
+        "(Poly|Cosine|Plateau|Step|Exponential)",
+        "Cosine",
+        lambda word: {"schedule": word.lower()},
+        "`Poly`, `Cosine`, `Plateau`, `Step`, `Exponential`",
+        "the learning rate over the epochs after the warm-up: (1 - progress)^0.9; half a cosine; a fifth after each 30 "
+        "epochs without a better pseudo Dice (moving average); a tenth after a half and again after three quarters; "
+        "0.01^progress",
+        "Poly, or the family's",
+        {"schedule": NOTHING},
+    ),
+    Word(
+        "warm-up",
+        f"Warmup({NUMBER})",
+        "Warmup10",
+        lambda epochs: {"warmup_epochs": int(epochs)},
+        "`Warmup<N>`",
+        "N epochs of linear increase before the schedule",
+        "none, or the family's, at most a tenth of all epochs",
+        {"warmup_epochs": NOTHING},
+    ),
+    Word(
+        "loss",
+        "(DiceCE|Dice70CE30|Dice50CE50|Focal|DiceFocal|Tversky)",
+        "Dice70CE30",
+        lambda word: {"loss": word},
+        "`DiceCE`, `Dice70CE30`, `Dice50CE50`, `Focal`, `DiceFocal`, `Tversky`",
+        "Dice and cross-entropy with weights 1 and 1, 0.7 and 0.3, 0.5 and 0.5; focal loss (gamma 2) alone or with "
+        "Dice; Tversky index (0.3 of false positives, 0.7 of false negatives). Regions: sigmoid; classes: softmax",
+        "DiceCE",
+        {"loss": LOSS_MEMORY},
+    ),
+    Word(
+        "gradient clipping",
+        f"Clip({RATE})",
+        "Clip1",
+        lambda rate: {"clip": number(rate)},
+        "`Clip<norm>`",
+        "largest norm of all gradients together",
+        "12",
+        {"clip": NOTHING},
+    ),
+    Word(
+        "gradient accumulation",
+        f"Acc({NUMBER})",
+        "Acc4",
+        lambda count: {"accumulation": int(count)},
+        "`Acc<N>`",
+        "N batches are drawn for each step and their gradients averaged; the same as an N-fold batch unless the plan "
+        "has batch Dice",
+        "1",
+        {"accumulation": PREDICTED},
+    ),
+    Word(
+        "deep supervision",
+        "(NoDS)",
+        "NoDS",
+        lambda _: {"deep_supervision": False},
+        "`NoDS`",
+        "loss of the highest resolution alone; the other segmentation layers do not exist",
+        "all resolutions but the lowest",
+        {"deep_supervision": PREDICTED},
+    ),
+    Word(
+        "precision",
+        "(FP32|BF16|AMP)",
+        "BF16",
+        lambda word: {"precision": word},
+        "`FP32`, `BF16`, `AMP`",
+        "of the network in training and in prediction, on every device; AMP is float16 with a scaled loss",
+        "AMP on CUDA, FP32 elsewhere",
+        {"precision": PREDICTED},
+    ),
+    Word(
+        "augmentation",
+        "(NoMirror|NoAug)",
+        "NoAug",
+        lambda word: {"augmentation": AUGMENTATION[word]},
+        "`NoMirror`, `NoAug`",
+        "nnU-Net's augmentation without mirroring, or none at all; prediction does not mirror either",
+        "nnU-Net's",
+        {"augmentation": NOTHING},
+    ),
+    Word(
+        "compilation",
+        "(NoCompile)",
+        "NoCompile",
+        lambda _: {"compile": False},
+        "`NoCompile`",
+        "no torch.compile for a family for which it is proven and on",
+        "where nnU-Net would and the family allows it",
+        {"compile": NOTHING},
+    ),
+    Word(
+        "frozen encoder",
+        f"Freeze({NUMBER})",
+        "Freeze10",
+        lambda epochs: {"frozen_epochs": int(epochs)},
+        "`Freeze<N>`",
+        "the encoder's learning rate is 0 for N epochs and a tenth of the decoder's afterwards; for pretrained weights",
+        "none",
+        {"frozen_epochs": NOTHING},
+    ),
+    Word(
+        "validation interval",
+        f"ValEvery({NUMBER})",
+        "ValEvery5",
+        lambda epochs: {"validate_every": int(epochs)},
+        "`ValEvery<N>`",
+        "pseudo Dice and validation loss in the first, every N-th and the last epoch; between them the last "
+        "values stand",
+        "1",
+        {"validate_every": NOTHING},
+    ),
+    Word(
+        "save interval",
+        f"SaveEvery({NUMBER}(?:steps)?)",
+        "SaveEvery10",
+        _save_every,
+        "`SaveEvery<N>`, `SaveEvery<N>steps`",
+        "a latest checkpoint every N epochs, or every N training steps within an epoch as well",
+        "50",
+        {"save_every": NOTHING, "save_steps": NOTHING},
+    ),
+    Word(
+        "early stopping",
+        f"Stop({NUMBER})",
+        "Stop50",
+        lambda epochs: {"patience": int(epochs)},
+        "`Stop<N>`",
+        "ends after N epochs without a better pseudo Dice (moving average), if the best checkpoint is confirmed to be "
+        "no worse on full volumes; --c does not train on",
+        "never",
+        {"patience": NOTHING},
+    ),
+    Word(
+        "epochs",
+        f"({NUMBER})epochs",
+        "250epochs",
+        lambda n: {"epochs": int(n)},
+        "`<N>epochs`",
+        "number of epochs",
+        "1000",
+        {"epochs": NOTHING},
+    ),
+    Word(
+        "iterations per epoch",
+        f"iter({NUMBER})",
+        "iter100",
+        lambda n: {"iterations": int(n)},
+        "`iter<N>`",
+        "training steps per epoch; a fifth of it, at least one, for validation",
+        "250",
+        {"iterations": NOTHING},
+    ),
+    Word(
+        "seed",
+        "seed(0|[1-9][0-9]*)",
+        "seed42",
+        lambda n: {"seed": int(n)},
+        "`seed<N>`",
+        "seed of initialisation, augmentation and sampling, at most 4294967295",
+        "none",
+        {"seed": NOTHING},
+    ),
+)
+
+
+def memory_of(field: str, value: Any) -> str:
+    """Whether a value of a recipe's field changes the memory of a training step, and whether that is predicted."""
+    kind = next(word.memory[field] for word in WORDS if field in word.memory)
+    return kind if isinstance(kind, str) else kind[value]
+
+
+def changes_of_memory(recipe: Recipe) -> Fields:
+    """The fields that a recipe changes of nnU-Net's and that change the memory of a training step."""
+    usual = Recipe().as_dict()
+    changed = {name: value for name, value in recipe.as_dict().items() if value != usual[name]}
+    return {name: value for name, value in changed.items() if memory_of(name, value) != NOTHING}
