@@ -44,7 +44,7 @@ LIBRARIES = {
         "plotly",
     },
 }
-MAY_PRINT = ("nnunet_ext/cli.py", "nnunet_ext/commands/", "dataset_conversion/", "benchmarks/")
+MAY_PRINT = ("nnunet_ext/cli.py", "nnunet_ext/commands/", "dataset_conversion/", "benchmarks/", "tests/mutants.py")
 MOST_LINES = 400
 PERSONAL_PATH = re.compile(rb"(?<![\w.:/~-])(/(?:home|Users|root|work|opt|tmp|mnt|media|scratch)/\w|[A-Z]:\\Users\\)")
 

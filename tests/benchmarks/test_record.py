@@ -41,9 +41,9 @@ def test_outside_a_clone_there_is_no_commit(tmp_path, monkeypatch):
     assert record.commit() is None
 
 
-def test_the_command_can_be_typed_again_and_names_no_folder_of_the_machine(monkeypatch):
+def test_the_command_can_be_typed_again_and_names_no_folder_of_the_machine(monkeypatch, tmp_path):
     script = str(record.ROOT / "benchmarks" / "pam.py")
-    monkeypatch.setattr(record.sys, "argv", [script, "--out", "/home/me/my results", "--models", "all"])
+    monkeypatch.setattr(record.sys, "argv", [script, "--out", str(tmp_path / "my results"), "--models", "all"])
     assert record.command() == "python benchmarks/pam.py --out 'my results' --models all"
 
 

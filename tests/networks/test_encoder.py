@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from nnunet_ext.networks.encoder import Fusion, stages_for
+from nnunet_ext.networks import registry
+from nnunet_ext.networks.encoder import BranchEncoder, Fusion, stages_for
 from nnunet_ext.networks.spec import Stage
 from nnunet_ext.networks.topology import Topology
 from tests.networks import plans
@@ -33,3 +34,12 @@ def test_fusion_is_a_convolution_of_the_concatenated_maps(dims, channels, withou
 )
 def test_the_last_named_stage_repeats_and_of_too_many_the_first_and_the_last_count(named, stages, expected):
     assert "".join(s.path for s in stages_for([Stage(n) for n in named], stages)) == expected
+
+
+def test_each_branch_reads_its_own_modalities_and_all_further_channels():
+    spec, _ = registry.find("DualBranchStride")
+    topology, trunk = Topology.from_plan(plans.isotropic(2)), spec.options["trunk"]
+    encoder = BranchEncoder(6, topology, 8, branches=spec.branches, trunk=trunk, image_channels=4)
+    numbered = torch.arange(6.0).view(1, 6, 1, 1).expand(1, 6, 2, 2)
+    # T1, T1ce, T2, FLAIR and two that are no image's
+    assert [maps[0, :, 0, 0].tolist() for maps in encoder.branch_inputs(numbered)] == [[1, 4, 5], [3, 4, 5]]

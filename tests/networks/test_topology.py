@@ -85,3 +85,7 @@ def test_a_convolution_divides_the_size_by_its_stride(kernel, stride, dilation, 
     size = [n * s for n, s in zip(cells, stride, strict=True)]
     layer = convolution(topology, 2, 4, kernel, stride=stride, dilation=dilation, groups=2)
     assert layer(torch.zeros(1, 2, *size)).shape == (1, 4, *cells)
+
+
+def test_the_widths_are_nnunets():
+    assert Topology.from_plan(plans.isotropic(3, 7)).widths(32) == [32, 64, 128, 256, 320, 320, 320]
