@@ -60,7 +60,8 @@ def find(mask: NDArray[np.bool_], spacing: Sequence[float], settings: CascadeSet
         spacing: of its voxels, mm (z, y, x).
         settings: see :class:`CascadeSettings`.
     """
-    labels = cc3d.connected_components(mask)
+    # cc3d 4.1.1 stops at some Boolean masks and misreads some views of larger arrays
+    labels = cc3d.connected_components(np.ascontiguousarray(mask).view(np.uint8))
     statistics = cc3d.statistics(labels)
     sizes = statistics["voxel_counts"][1:]
     margin = [int(np.ceil(settings.margin_mm / s)) for s in spacing]

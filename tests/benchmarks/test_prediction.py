@@ -32,7 +32,8 @@ def row_of(model, mib: float | None) -> Row:
     request = Request(device="cpu", precision="fp32")
     if mib is None:
         return Row(model, request, status="failed: no memory")
-    memory = Memory(100 * MIB, 0, 0, 0, 0, 0, "bottleneck")
+    others = dict.fromkeys(("copies", "parameters", "buffers", "gradients", "optimiser", "temporaries", "inputs"), 0)
+    memory = Memory(100 * MIB, 0, 0, "bottleneck", activations=100 * MIB, **others)
     cost = Cost(model.input_shape, "fp32", "cpu", 1, 1, 1, memory, memory, ())
     seen = Measured((mib * MIB, 0.5 * MIB), (mib * MIB, 0.0), (0.0, 0.0), (0.0, 0.0), 5)
     return dataclasses.replace(Row(model, request), cost=cost, training=seen)

@@ -160,7 +160,7 @@ def test_the_training_loader_gives_each_voxel_its_coordinate_and_reads_only_the_
     made = trainer()
     made.initialize()
     loader, _ = made.get_dataloaders()
-    inner = loader.generator if hasattr(loader, "generator") else loader.data_loader
+    inner = loader.source.loader  # without worker processes
     inner.transforms = None
     case = inner._data
     read_case = type(case).__mro__[1].load_case
