@@ -20,7 +20,7 @@ def configuration(space: Workspace, name: str) -> dict:
 def test_a_plan_for_a_memory_target_trains_without_another_preprocessing(trained):
     data = trained.folder("nnUNet_preprocessed")
     there = sorted(path.name for path in data.iterdir() if path.is_dir())
-    trained.run("nnunet_ext", "plan", "-d", 501, "-tr", TRAINER, "--gpu-memory", TARGET, "-p", PLANS)
+    trained.run("nnunet_ext", "plan", "-d", 501, "-tr", TRAINER, "--gpu-memory", TARGET, "--reserve", 0, "-p", PLANS)
     stock, ours = (configuration(trained, name) for name in (PLANS, NAME))
     assert all(small <= large for small, large in zip(ours["patch_size"], stock["patch_size"], strict=True))
     assert ours["patch_size"] != stock["patch_size"]
