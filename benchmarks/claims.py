@@ -1,12 +1,11 @@
 """Does the comparison lie? Claims between methods that are the same, power, coverage, a published table.
 
-    python benchmarks/claims.py [--experiments 2000] [--jobs 2] [--out DIR] [--docs FILE]
+    python benchmarks/claims.py [--experiments 2000] [--jobs 2] [--out DIR] [--picture FILE]
 
 Experiments are simulated (``nnunet_ext/evaluation/simulation.py``). In the null experiments all methods are the same,
 so that each claim "A beats B" is false: the share of experiments with at least one counts, beside what two usual
-procedures claim on the same scores. Writes ``claims.json``, ``claims.md`` and ``power.png``, and the tables of
-``docs/statistics.md`` between its markers. Exit code 1 if the comparison claims something in more than 6 % of the null
-experiments.
+procedures claim on the same scores. Writes ``claims.json``, ``claims.md`` (`make tables` brings its tables into docs/statistics.md) and the
+picture of the power. Exit code 1 if the comparison claims something in more than 6 % of the null experiments.
 """
 
 import argparse
@@ -180,16 +179,6 @@ def tables(record: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def write_docs(path: Path, written: dict[str, str]) -> None:
-    """Put the tables between the markers of a document."""
-    text = path.read_text(encoding="utf-8")
-    for name, table in written.items():
-        before, rest = text.split(f"<!-- {name} -->\n")
-        _, after = rest.split(f"<!-- /{name} -->")
-        text = f"{before}<!-- {name} -->\n{table}\n<!-- /{name} -->{after}"
-    path.write_text(text, encoding="utf-8")
-
-
 def picture(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """Power against the gain in Dice, a line per number of seeds."""
     import matplotlib.pyplot as plt
@@ -212,7 +201,7 @@ def main() -> int:
     parser.add_argument("--experiments", type=int, default=2000, help="per scenario (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
-    parser.add_argument("--docs", type=Path, help="document whose tables are rewritten, docs/statistics.md")
+    parser.add_argument("--picture", type=Path, default=ROOT / "docs" / "pictures" / "power.png")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     # statsmodels' multipletests collects garbage in each call; frozen objects are not looked at
@@ -226,9 +215,7 @@ def main() -> int:
     written = tables(record)
     write_json(args.out / "claims.json", [record])
     (args.out / "claims.md").write_text("\n\n".join(written.values()) + "\n", encoding="utf-8")
-    picture(record["power"], args.out / "power.png")
-    if args.docs:
-        write_docs(args.docs, written)
+    picture(record["power"], args.picture)
     print("\n\n".join(written.values()))
     return int(max(row[OURS]["rate"] for row in record["nulls"]) > TOLERATED)
 
