@@ -4,8 +4,9 @@
 
 Experiments are simulated (``nnunet_ext/evaluation/simulation.py``). In the null experiments all methods are the same,
 so that each claim "A beats B" is false: the share of experiments with at least one counts, beside what two usual
-procedures claim on the same scores. Writes ``claims.json``, ``claims.md`` (`make tables` brings its tables into docs/statistics.md) and the
-picture of the power. Exit code 1 if the comparison claims something in more than 6 % of the null experiments.
+procedures claim on the same scores. Writes ``claims.json``, ``claims.md`` (`make tables` brings its tables into
+docs/statistics.md) and the picture of the power. Exit code 1 if the comparison claims something in more than 6 % of the
+null experiments.
 """
 
 import argparse
