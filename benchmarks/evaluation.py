@@ -13,18 +13,15 @@ and on many cases. Results go to benchmarks/results.
 
 import argparse
 import json
-import platform
-import shlex
-import subprocess
 import sys
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # a script's own package is not on the path
 
+from benchmarks import record  # noqa: E402 - needs the path above
 from benchmarks.scoring import agreement, many, speed  # noqa: E402 - needs the path above
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -75,12 +72,6 @@ WAYS = {
 }
 
 
-def commit() -> str:
-    """The commit of the sources, with a mark if they have changed since."""
-    words = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
-    return subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
-
-
 def parse() -> argparse.Namespace:
     """The command's options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -104,11 +95,9 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """The command."""
     args = parse()
-    words = [Path(word).name if "/" in word else word for word in sys.argv[1:]]
     report: dict[str, Any] = {
-        "command": shlex.join(["python", "benchmarks/evaluation.py", *words]),
-        "commit": commit(),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+        "command": record.command(),
+        **record.environment(LIBRARIES),
     }
     title, made, page = WAYS[args.what]
     if args.what != "many" and args.official is None:
