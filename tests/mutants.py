@@ -2,7 +2,8 @@
 
 ``mutants.json`` is the table: a file, a text that occurs once in it, what to put in its place, and the tests that must
 fail then. Each fault is planted in a copy of the repository, one at a time; in the end the tests that failed must pass
-in a copy without one. ``--only`` takes the faults whose file or reason holds the text, and writes no results.
+in a copy without one. ``--only`` takes the faults whose file or reason holds the text, and writes no results; ``--missed`` plants again what the
+results do not have as caught, and keeps their other rows.
 Exit codes: 0 all were caught, 1 one was missed, 2 bad arguments or a table out of date.
 """
 
@@ -160,20 +161,32 @@ def run(mutants: list[Mutant], jobs: int) -> list[dict]:
     return [{**row, "verdict": "fails anyway"} if row["by"] in anyway else row for row in rows]
 
 
+def caught_earlier(mutants: list[Mutant]) -> dict[Mutant, dict]:
+    """Rows of the committed results that are of these faults and have them as caught."""
+    rows = json.loads((record.RESULTS / "mutants.json").read_text(encoding="utf-8"))["rows"]
+    known = {(r["file"], r["old"], r["new"], tuple(r["tests"])): r for r in rows if r["verdict"] == "caught"}
+    keys = {mutant: (mutant.file, mutant.old, mutant.new, mutant.tests) for mutant in mutants}
+    return {mutant: known[key] for mutant, key in keys.items() if key in known}
+
+
 def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=1, help="faults at a time, each on one core (default: 1)")
     parser.add_argument("--only", metavar="TEXT", help="those whose file or reason holds the text; writes no results")
+    parser.add_argument("--missed", action="store_true", help="those that the results do not have as caught")
     args = parser.parse_args()
     start, mutants = time.monotonic(), load()
+    earlier = caught_earlier(mutants) if args.missed else {}
     if args.only:
         mutants = [m for m in mutants if args.only in m.file or args.only in m.why]
     try:
-        rows = run(mutants, args.jobs)
+        again = [mutant for mutant in mutants if mutant not in earlier]
+        found = {**earlier, **dict(zip(again, run(again, args.jobs), strict=True))}
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
+    rows = [found[mutant] for mutant in mutants]
     if not args.only:
         write(rows, (time.monotonic() - start) / 60, args.jobs)
     missed = [r for r in rows if r["verdict"] != "caught"]

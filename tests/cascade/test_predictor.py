@@ -314,6 +314,7 @@ def test_a_detector_of_labels_in_place_of_regions(tmp_path):
     found = made.tumor_probability(volume(SHAPE))
     assert found.shape == SHAPE
     assert 0 <= found.min() < found.max() <= 1
+    assert found.min() < 0.5, "the larger of tumour and background would be at least a half everywhere"
 
 
 def test_boxes_in_a_transposed_image_of_another_spacing(folders):

@@ -1,7 +1,7 @@
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nnunet_ext.planning.search import largest_batch
+from nnunet_ext.planning.search import Search, largest_batch
 
 LOWEST = 2
 
@@ -31,3 +31,12 @@ def test_in_proportion_to_the_batch_it_takes_few_predictions(fixed, each, batch)
 
     assert largest_batch(needed, fixed + batch * each, LOWEST, 1500) == batch
     assert len(set(asked)) <= 6
+
+
+def test_a_patch_grows_to_nnunets_largest_and_no_further():
+    def offer(shape):
+        return {"patch_size": list(shape)}
+
+    search = Search(offer, lambda *_: 1, 10, image=(9.0, 9.0, 9.0), largest=(4, 4, 4), lowest=LOWEST)
+    assert [plan["patch_size"] for plan in search.larger((3, 4, 4))] == [[4, 4, 4]]
+    assert list(search.larger((4, 4, 4))) == []

@@ -6,7 +6,15 @@ import torch
 from torch import nn
 from torch.nn.functional import group_norm, instance_norm, interpolate, softmax
 
-from nnunet_ext.profiling.autocast import FLOAT32, FLOAT32_RESULT, LOWER, WIDEST, CudaAutocast, precision_of
+from nnunet_ext.profiling.autocast import (
+    FLOAT32,
+    FLOAT32_RESULT,
+    LOWER,
+    WIDEST,
+    CudaAutocast,
+    _widest,
+    precision_of,
+)
 from nnunet_ext.profiling.predict import predict
 from tests.profiling.small import PATCH, build
 
@@ -207,3 +215,9 @@ def test_autocast_halves_the_maps_of_a_convolutional_network():
     wide, narrow = (predict(build("unet3d_xs"), (2, 4, *PATCH), precision=p).training for p in ("fp32", "amp"))
     assert 0.45 < narrow.pam / wide.pam < 0.65
     assert narrow.parameters == wide.parameters
+
+
+def test_mixed_arguments_run_in_the_wider_type():
+    wide, narrow = torch.empty(1), torch.empty(1, dtype=torch.float16)
+    assert _widest(([narrow, wide], {"x": narrow}), torch.float16) is torch.float32
+    assert _widest(([narrow, narrow], {"x": 1}), torch.float16) is torch.float16
