@@ -2,8 +2,8 @@
 
 ``mutants.json`` is the table: a file, a text that occurs once in it, what to put in its place, and the tests that must
 fail then. Each fault is planted in a copy of the repository, one at a time; in the end the tests that failed must pass
-in a copy without one. ``--only`` takes the faults whose file or reason holds the text, and writes no results; ``--missed`` plants again what the
-results do not have as caught, and keeps their other rows.
+in a copy without one. ``--only`` takes the faults whose file or reason holds the text, and writes no results;
+``--missed`` plants again what the results do not have as caught, and keeps their other rows.
 Exit codes: 0 all were caught, 1 one was missed, 2 bad arguments or a table out of date.
 """
 
