@@ -139,12 +139,13 @@ def table(rows: list[dict]) -> str:
     return record.markdown(header, ([r["why"], f"`{r['file']}`", r["verdict"], f"`{r['by']}`"] for r in rows))
 
 
-def write(rows: list[dict], minutes: float, jobs: int) -> None:
+def write(rows: list[dict], planted: int, minutes: float, jobs: int) -> None:
     """The results as JSON and as Markdown."""
     path = record.RESULTS / "mutants.json"
-    record.write_json(path, rows, minutes=round(minutes, 1), jobs=jobs)
+    record.write_json(path, rows, planted=planted, minutes=round(minutes, 1), jobs=jobs)
     caught = sum(r["verdict"] == "caught" for r in rows)
-    text = f"{caught} of {len(rows)} planted faults were caught in {minutes:.0f} minutes (`make mutants`).\n\n"
+    text = f"{caught} of {len(rows)} planted faults are caught (`make mutants`). "
+    text += f"The last run planted {planted} of them, in {minutes:.1f} minutes.\n\n"
     path.with_suffix(".md").write_text(f"{text}{table(rows)}\n", encoding="utf-8")
 
 
@@ -188,7 +189,7 @@ def main() -> int:
         return 2
     rows = [found[mutant] for mutant in mutants]
     if not args.only:
-        write(rows, (time.monotonic() - start) / 60, args.jobs)
+        write(rows, len(again), (time.monotonic() - start) / 60, args.jobs)
     missed = [r for r in rows if r["verdict"] != "caught"]
     print(f"{len(rows) - len(missed)} of {len(rows)} caught")
     return int(bool(missed))
