@@ -64,7 +64,7 @@ EXCEPTIONS: Mapping[str, Mapping[str, Any]] = {}
 """What differs from ``RECIPE`` for networks that do not learn with it."""
 SEED = 1  # of the initial weights
 FURTHER_SEEDS = (2, 3)
-VARIED = ("unet3d", "dualbranch_14_ghostnet", "dualbranch_04_replk", "unetr", "swin_unetr", "mobile_unetr_3d")
+VARIED = ("unet3d", "dualbranch_14_ghostnet", "dualbranch_04_unet", "unetr", "swin_unetr", "mobile_unetr_3d")
 """Plain convolutions, light blocks, large kernels, global attention, windowed attention, a hybrid."""
 
 

@@ -120,3 +120,11 @@ def test_the_settings_of_a_recipe():
     for wrong in ("optimiser=LBFGS", "momentum=0.9", "initial_lr", "initial_lr=fast"):
         with pytest.raises((argparse.ArgumentTypeError, ValueError)):  # argparse tells both in one sentence
             learn.setting(wrong)
+
+
+def test_six_networks_start_from_several_seeds():
+    assert len(set(learn.VARIED)) == 6
+    assert set(learn.VARIED) <= {spec.name for spec in registry.specs()}
+    rows = json.loads((record.RESULTS / "learn.json").read_text(encoding="utf-8"))["rows"]
+    for name in learn.VARIED:
+        assert {row["seed"] for row in rows if row["network"] == name} == {1, 2, 3}, name
