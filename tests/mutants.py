@@ -12,12 +12,14 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -29,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TABLE = ROOT / "tests" / "mutants.json"
 PASSED, FAILED = 0, 1  # pytest's exit codes; the others say that it could not run the tests
 LIMIT = 300  # seconds for one test, which a fault may have made endless
+LONGEST = 2 * LIMIT  # for all tests of a fault, where pytest itself does not come back
 OPTIONS = ("-q", "-rfE", "--durations=0", "-p", "no:cacheprovider", f"--timeout={LIMIT}")
 # cached bytecode may be that of the file without the fault
 OWN = {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
@@ -101,16 +104,34 @@ def examine(tests: Sequence[str], mutant: Mutant | None = None) -> Outcome:
         copy(root)
         if mutant:
             mutant.plant(root)
-        done = subprocess.run(
-            [sys.executable, "-m", "pytest", *tests, *OPTIONS, *(["-x"] if mutant else [])],
-            check=False,  # to fail is what they are for
+        code, text = pytest_in(root, [*tests, *OPTIONS, *(["-x"] if mutant else [])])
+    failed = re.findall(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", text, re.MULTILINE)
+    return Outcome(code, tuple(failed), text[-4000:])
+
+
+def pytest_in(root: Path, words: list[str]) -> tuple[int, str]:
+    """Exit code and output of pytest in a copy; what a fault keeps from ending is ended with it.
+
+    The output goes to a file: a process that is left behind would keep a pipe open.
+    """
+    with (root / "pytest.log").open("w+", encoding="utf-8") as log:
+        started = subprocess.Popen(
+            [sys.executable, "-m", "pytest", *words],
             cwd=root,
-            env={**os.environ, "PYTHONPATH": name, **OWN},
-            capture_output=True,
-            text=True,
+            env={**os.environ, "PYTHONPATH": str(root), **OWN},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
-    failed = re.findall(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", done.stdout, re.MULTILINE)
-    return Outcome(done.returncode, tuple(failed), done.stdout[-3000:] + done.stderr[-1000:])
+        try:
+            code = started.wait(LONGEST)
+        except subprocess.TimeoutExpired:
+            code = FAILED  # to hang is to be seen
+        with suppress(ProcessLookupError):
+            os.killpg(started.pid, signal.SIGKILL)
+        started.wait()
+        log.seek(0)
+        return code, log.read()
 
 
 def plant_all(mutants: list[Mutant], jobs: int) -> Iterator[tuple[Mutant, Outcome]]:
