@@ -8,18 +8,13 @@ from typing import Any
 
 from nnunet_ext.evaluation.runs import FINAL, Run
 
-BLOCK = 2**20
-
 
 def sha256(path: Path) -> str | None:
     """Of a file; None if there is none."""
     if not path.is_file():
         return None
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def provenance(run: Run, name: str, summary: Mapping[str, Any], preprocessed: Path | None) -> dict[str, Any]:
