@@ -31,6 +31,7 @@ REQUIREMENTS = [
 EXTRAS = {
     "peers": ["monai>=1.5"],
     "tensorboard": ["tensorboard"],
+    "sweep": ["ray>=2.50", "submitit>=1.5", "PyYAML", "rich"],
     "report": [
         "statsmodels>=0.15",
         "scikit-posthocs>=0.17",
@@ -63,6 +64,14 @@ EXTRAS = {
         "plotly>=7",
         "playwright",
         "pillow",
+        "ray>=2.50",
+        "submitit>=1.5",
+        "PyYAML",
+        "types-PyYAML",
+        "rich",
+        "captum",
+        "grad-cam",
+        "lifelines",
     ],
 }
 

@@ -40,6 +40,19 @@ def workers():
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def forks():
+    """Processes forked from this one can differentiate, whatever the tests before have done.
+
+    torch starts its threads for devices at the first backward pass of a process, and forbids it to forks from then on.
+    On a machine without CUDA there is no such device, unless a FakeTensorMode (torch.compile, our memory figures) has
+    registered one before.
+    """
+    import torch
+
+    torch.ones(1, requires_grad=True).sum().backward()
+
+
 @pytest.fixture(scope="session")
 def brats_data() -> Path:
     """Folder with the ten real BraTS cases; the test is skipped where it is absent."""
