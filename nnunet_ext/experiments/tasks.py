@@ -47,7 +47,7 @@ class Task:
     folder: Path
     after: tuple[str, ...] = ()
     needs: Needs = Needs()
-    environment: Mapping[str, str] = field(default_factory=lambda: dict[str, str]())
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def full_environment(self) -> dict[str, str]:
         """The caller's variables and the task's own."""
