@@ -59,7 +59,9 @@ def test_the_ordinal_head_on_a_linear_encoder_is_statsmodels_ordered_model():
     table = pd.read_csv(files("statsmodels.miscmodels.tests.results").joinpath("ologit_ucla.csv"))
     levels, names = ("unlikely", "somewhat likely", "very likely"), ["pared", "public", "gpa"]
     table["apply"] = pd.Categorical(table["apply"], levels, ordered=True)
-    oracle = OrderedModel(table["apply"], table[names], distr="logit").fit(method="bfgs", disp=0, gtol=1e-8, maxiter=1000)
+    oracle = OrderedModel(table["apply"], table[names], distr="logit").fit(
+        method="bfgs", disp=0, gtol=1e-8, maxiter=1000
+    )
     x, y = torch.tensor(table[names].to_numpy(float)), torch.tensor(table["apply"].cat.codes.to_numpy(int))
     head = OrdinalHead(3, Column("apply", "ordinal", levels)).double()
     head.start(y.double(), torch.zeros(len(y)))
