@@ -126,8 +126,9 @@ def checked(targets: Targets, where: str = TABLE_FILE) -> Targets:
 
 
 def _problems(targets: Targets) -> Iterator[str]:
+    entries: list[Column | Covariate] = [*targets.columns.values(), *targets.covariates.values()]
     for case, row in targets.rows.items():
-        for entry in (*targets.columns.values(), *targets.covariates.values()):
+        for entry in entries:
             try:
                 encoded(entry, row) if isinstance(entry, Column) else standardising.raw_features(entry, row)
             except ValueError as error:  # collected: the message counts them
