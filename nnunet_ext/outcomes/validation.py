@@ -45,7 +45,7 @@ def write(trainer: "CaseTrainer", cases: Sequence[str], outputs: Tensor) -> dict
     """Writes ``case_metrics.csv`` and ``case_metrics.json`` into the fold's validation folder; returns the metrics."""
     targets, fold, seed = trainer.targets, trainer.fold, trainer.recipe.seed
     found = trainer.bare_network.heads.read(outputs.to(trainer.device))
-    rows: list[dict[str, Any]] = []
+    parts = []
     for column in trainer.columns:
         truth = [targets.row(case)[column.name] for case in cases]
         censored = [targets.encoded(column.name, c) > 0 and not targets.observed(column.name, c) for c in cases]
@@ -56,7 +56,7 @@ def write(trainer: "CaseTrainer", cases: Sequence[str], outputs: Tensor) -> dict
         if column.kind == REGRESSION:
             ends = left_out_intervals(table["prediction"], targets.values(column.name, cases))
             table["lower"], table["upper"] = ends
-        rows += pd.DataFrame(table).to_dict("records")
+        parts.append(pd.DataFrame(table))
     folder = Path(trainer.output_folder, "validation")
     folder.mkdir(parents=True, exist_ok=True)
     facts = {
@@ -68,7 +68,7 @@ def write(trainer: "CaseTrainer", cases: Sequence[str], outputs: Tensor) -> dict
         "epochs": trainer.current_epoch,
         "intervals": INTERVALS,
     }
-    return results.write(folder, pd.DataFrame(rows), trainer.columns, facts)
+    return results.write(folder, pd.concat(parts, ignore_index=True), trainer.columns, facts)
 
 
 def rows_of(column: Column, cases: Sequence[str], found: Mapping[str, Tensor]) -> dict[str, Any]:
