@@ -32,9 +32,9 @@ def test_a_row_is_read_from_the_files(tasks):
 
 def test_the_table_is_plain_text(tasks):
     assert live.status(tasks).splitlines() == [
-        "run   state        done    Dice  time left  memory",
-        "run0  finished      3/3  0.500              20 MiB",
-        "run1  interrupted  2/42  0.500  1 h 00 min  20 MiB",
+        "run   state          done   Dice   time left  memory",
+        "run0  finished        3/3  0.500              20 MiB",
+        "run1  interrupted    2/42  0.500  1 h 00 min  20 MiB",
         "run2  not begun    0/1000",
         "1 finished, 1 interrupted, 1 not begun",
     ]
