@@ -129,7 +129,7 @@ class Dispatch:
         task = self.running.pop(reference)
         try:
             self._note(ray.get(reference))
-        except (LostError, *_losses(ray)) as error:
+        except _losses(ray) as error:
             self.losses[task.name] += 1
             LOG.warning("%s was lost (%s).", task.name, str(error).strip().partition("\n")[0])
             if self.losses[task.name] > LOSSES:
@@ -160,7 +160,7 @@ def _resources(needs: Needs) -> dict[str, Any]:
 def _losses(ray: Any) -> tuple[type[Exception], ...]:
     """What Ray raises where a task's process or machine has gone."""
     found = ray.exceptions
-    return found.WorkerCrashedError, found.NodeDiedError, found.OutOfMemoryError, found.LocalRayletDiedError
+    return LostError, found.WorkerCrashedError, found.NodeDiedError, found.OutOfMemoryError, found.LocalRayletDiedError
 
 
 # --- Ray
