@@ -39,6 +39,9 @@ COMMANDS = (
     Command(
         "extend", "nnunet_ext.commands.extend", "go on with a finished training to more epochs, under another name"
     ),
+    Command(
+        "targets", "nnunet_ext.commands.targets", "check case-level targets, make folds by patient, or a 2D dataset"
+    ),
     Command("plan", "nnunet_ext.commands.plan", "plan the largest patch and batch of a network for a GPU's memory"),
     Command("plan-roi", "nnunet_ext.commands.plan_roi", "add the cascade's configurations to plans and preprocess"),
     Command(
