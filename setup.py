@@ -21,6 +21,7 @@ REQUIREMENTS = [
     "packaging",
     "safetensors",
     "scipy",
+    "scikit-learn",
     "tqdm",
     "adjustText",
     "matplotlib",

@@ -25,6 +25,7 @@ ARROWS: dict[str, set[str] | None] = {
     "evaluation": set(),
     "experiments": {"trainers", "evaluation", "planning", "images"},  # trainers: names and words, which load no torch
     "explain": {"coordinates", "trainers", "networks", "evaluation", "nnunetv2"},
+    "ensembling": {"evaluation", "nnunetv2"},
     "outcomes": {"networks", "trainers", "evaluation", "nnunetv2"},
     "commands": FREE,
 }
