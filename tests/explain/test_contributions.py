@@ -18,6 +18,8 @@ from nnunet_ext.explain.regions import regions_of
 from tests.explain import models
 from tests.trainers import workspace
 
+REGIONS = {"whole tumor": (1, 2, 3), "tumor core": (1, 3), "enhancing tumor": (3,)}  # of tests/trainers/workspace.py
+
 
 def games(predictor, case, reference, values=choices.VALUES, **further):
     options = {"baselines": {"zero": baselines.zero}, **further}
@@ -133,16 +135,29 @@ def test_coordinates_are_no_modality(folders, raw, monkeypatch):
     assert len({tuple(x[:4].flatten(1).any(1).tolist()) for x in seen}) == 16
 
 
-def test_all_modalities_are_worth_what_nnunets_own_file_is(folders, raw, tmp_path):
+def test_all_modalities_are_worth_what_nnunets_own_files_are(folders, raw, tmp_path):
     predictor = loaded(folders("UNet3D_XS", folds=(0, 1)), (0, 1))
-    predictor.predict_from_files_sequential(str(raw[0]), str(tmp_path))
+    predictor.predict_from_files_sequential(str(raw[0]), str(tmp_path), save_probabilities=True)
     written = np.asarray(nib.load(tmp_path / "first.nii.gz").dataobj).transpose(2, 1, 0)
+    probabilities = np.load(tmp_path / "first.npz")["probabilities"]
     case = cases.prepare(predictor, "first", sorted(raw[0].glob("first_*")))
     reference = cases.read_reference(predictor, raw[1] / "first.nii.gz", case)
-    found = games(predictor, case, reference, values=["dice"])
-    for name, labels in {"whole tumor": (1, 2, 3), "tumor core": (1, 3), "enhancing tumor": (3,)}.items():
+    found = games(predictor, case, reference)
+    for head, (name, labels) in enumerate(REGIONS.items()):
         a, b = np.isin(written, labels), np.isin(reference, labels)
         assert found["zero", "dice", name].worth[-1] == 2 * (a & b).sum() / (a.sum() + b.sum())
+        mean = probabilities[head][b].mean(dtype=np.float64)
+        assert found["zero", "probability", name].worth[-1] == pytest.approx(mean, abs=1e-9)
+
+
+def test_the_regions_of_a_dataset_with_plain_labels():
+    dataset = models.labelled("edema", "core")
+    dataset["labels"]["ignore"] = 3
+    found = regions_of(models.predictor(models.Reads(0, 1), dataset))
+    assert [(r.name, r.head, r.labels, r.background) for r in found] == [("edema", 1, (1,), 0), ("core", 2, (2,), 0)]
+    logits = torch.tensor([0.0, 1.0, 2.0]).view(3, 1, 1, 1)
+    assert found[0].predicted(logits)  # whatever the core's are
+    assert not found[0].predicted(-logits)
 
 
 @pytest.fixture
