@@ -76,7 +76,10 @@ def texts_of(rows: list[dict[str, str]]) -> dict[str, str]:
 
 def write_targets(folder: Path, texts: Mapping[str, str]) -> list[str]:
     """Write what is not there yet; give the names of the files that are there with another content and stay."""
-    for name, text in texts.items():
+    contents = {
+        name: text.encode("utf-8", "surrogateescape") for name, text in texts.items()
+    }  # a name need not be text
+    for name, content in contents.items():
         if not (folder / name).exists():
-            write_whole(folder / name, text.encode("utf-8", "surrogateescape"))
-    return [name for name, text in texts.items() if (folder / name).read_text(encoding="utf-8") != text]
+            write_whole(folder / name, content)
+    return [name for name, content in contents.items() if (folder / name).read_bytes() != content]
