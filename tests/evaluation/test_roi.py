@@ -13,6 +13,8 @@ from nnunet_ext.evaluation.finding import pairs_of
 from tests.evaluation.files import save, tumour
 from tests.evaluation.test_cases import PLAIN
 
+AT = (2, 3, 3)  # not in the middle of the first axis
+
 
 def report(folder, case="a", **facts):
     path = folder / roi.FOLDER / f"{case}.json"
@@ -23,8 +25,8 @@ def report(folder, case="a", **facts):
 
 def files(tmp_path, **facts):
     """A perfect prediction by a cascade that saw what the facts say."""
-    reference = save(tmp_path / "reference" / "a.nii.gz", tumour())
-    prediction = save(tmp_path / "prediction" / "a.nii.gz", tumour())
+    reference = save(tmp_path / "reference" / "a.nii.gz", tumour(at=AT))
+    prediction = save(tmp_path / "prediction" / "a.nii.gz", tumour(at=AT))
     report(prediction.parent, **facts)
     return pairs_of({"a": reference}, {"a": prediction}, None)[0]
 
@@ -36,10 +38,10 @@ def values(pair, region):
 
 
 def test_by_hand(tmp_path):
-    """The tumour's 6 voxels an axis begin at 3; a crop sees the first two planes, which hold no necrosis."""
-    pair = files(tmp_path, crop_image_boxes=[[[0, 5], [0, 14], [0, 16]]])
-    assert values(pair, "WT") == pytest.approx((72 / 216, 2 * 72 / (72 + 216)))
-    assert values(pair, "ET") == pytest.approx((16 / 56, 2 * 16 / (16 + 56)))
+    """A crop sees 2 x 6 x 3 of the tumour's 6 x 6 x 6 voxels, 1 x 4 x 2 of the enhancing ones, none of the necrosis."""
+    pair = files(tmp_path, crop_image_boxes=[[[0, 4], [0, 14], [0, 6]]])
+    assert values(pair, "WT") == pytest.approx((36 / 216, 2 * 36 / (36 + 216)))
+    assert values(pair, "ET") == pytest.approx((8 / 56, 2 * 8 / (8 + 56)))
     assert values(pair, "NCR") == (0, 0)
 
 
@@ -81,7 +83,7 @@ def test_a_foreign_report_is_a_failure(tmp_path, text, told):
 
 
 def test_the_command_shows_it(tmp_path, capsys):
-    files(tmp_path, crop_image_boxes=[[[0, 5], [0, 14], [0, 16]]])
+    files(tmp_path, crop_image_boxes=[[[0, 4], [0, 14], [0, 16]]])
     parser = command.argparse.ArgumentParser()
     command.add_arguments(parser)
     words = [
