@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from nnunet_ext.evaluation.regions import Scheme
 
 SEARCH = "search"
-SHOWN = ("Dice", "HD95_pooled", "HD95_directed", "NSD", "precision", "recall", "lesionwise_Dice", "lesionwise_HD95")
-SHOWN += roi.METRICS
+SHOWN = (
+    *("Dice", "HD95_pooled", "HD95_directed", "NSD", "precision", "recall", "lesionwise_Dice", "lesionwise_HD95"),
+    *roi.METRICS,
+)
 MOST_TOLD = 10
 LIBRARIES = ("numpy", "scipy", "SimpleITK", "pandas", "connected-components-3d")
 
