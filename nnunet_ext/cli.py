@@ -50,6 +50,12 @@ COMMANDS = (
         "Dice, HD95, NSD and lesions by the conventions of BraTS and nnU-Net",
     ),
     Command("compare", "nnunet_ext.commands.compare", "compare trainings: tables, statistics, and what may be claimed"),
+    Command("ensemble", "nnunet_ext.commands.ensemble", "average models with weights found on validation cases only"),
+    Command(
+        "contributions",
+        "nnunet_ext.commands.contributions",
+        "how much each modality carries of a segmentation: exact Shapley values",
+    ),
     Command(
         "export-slicer", "nnunet_ext.commands.export_slicer", "write segmentations named and coloured for 3D Slicer"
     ),

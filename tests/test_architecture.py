@@ -23,8 +23,9 @@ ARROWS: dict[str, set[str] | None] = {
     "profiling": {"networks"},
     "planning": {"profiling", "networks", "nnunetv2"},
     "evaluation": set(),
-    "experiments": {"trainers", "evaluation", "planning"},  # trainers: names and words, which load no torch
+    "experiments": {"trainers", "evaluation", "planning", "images"},  # trainers: names and words, which load no torch
     "explain": {"coordinates", "trainers", "networks", "evaluation", "nnunetv2"},
+    "ensembling": {"evaluation", "nnunetv2"},
     "outcomes": {"networks", "trainers", "evaluation", "nnunetv2"},
     "commands": FREE,
 }
