@@ -39,6 +39,9 @@ COMMANDS = (
     Command(
         "extend", "nnunet_ext.commands.extend", "go on with a finished training to more epochs, under another name"
     ),
+    Command(
+        "targets", "nnunet_ext.commands.targets", "check case-level targets, make folds by patient, or a 2D dataset"
+    ),
     Command("plan", "nnunet_ext.commands.plan", "plan the largest patch and batch of a network for a GPU's memory"),
     Command("plan-roi", "nnunet_ext.commands.plan_roi", "add the cascade's configurations to plans and preprocess"),
     Command(
@@ -48,6 +51,7 @@ COMMANDS = (
     ),
     Command("sweep", "nnunet_ext.commands.sweep", "train, predict and compare many networks: trainers, seeds, folds"),
     Command("compare", "nnunet_ext.commands.compare", "compare trainings: tables, statistics, and what may be claimed"),
+    Command("ensemble", "nnunet_ext.commands.ensemble", "average models with weights found on validation cases only"),
     Command(
         "export-slicer", "nnunet_ext.commands.export_slicer", "write segmentations named and coloured for 3D Slicer"
     ),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from nnunet_ext.networks.registry import PREFIX, default_size, specs
+from nnunet_ext.networks.registry import PREFIX, case_specs, default_size, specs
 from nnunet_ext.networks.spec import NetworkSpec
 from nnunet_ext.trainers.recipe import Recipe
 from nnunet_ext.trainers.words import LARGEST_SEED, WORDS
@@ -38,7 +38,7 @@ def parse(name: str) -> TrainerName | None:
     if not name.startswith(PREFIX):
         return None
     network, *words = name.removeprefix(PREFIX).split("_")
-    spec = next((s for s in specs() if s.trainer == network), None)
+    spec = next((s for s in (*specs(), *case_specs()) if s.trainer == network), None)
     if spec is None:
         return None
     indices = [index_of(spec, word, name) for word in words]
@@ -47,6 +47,7 @@ def parse(name: str) -> TrainerName | None:
     if size is None:
         legal = " or ".join(f"{PREFIX}{spec.trainer}_{s}" for s in spec.sizes)
         raise ValueError(f"{name}: this network's size is always written: {legal}.")
+    _check_task(spec, words, name)
     _check_spelling(spec, words, name)
     check_length(name + USUAL_FOLDER)
     return TrainerName(spec, size, _recipe(spec, words, name))
@@ -103,6 +104,16 @@ def check_order(stem: str, words: Sequence[str], indices: Sequence[int], name: s
     ordered = [word for _, word in sorted(zip(indices, words, strict=True))]
     if ordered != list(words):
         raise ValueError(f"{name}: the words stand in another order; the legal name is {'_'.join([stem, *ordered])}.")
+
+
+def _check_task(spec: NetworkSpec, words: Sequence[str], name: str) -> None:
+    for word in words:
+        kind = WORDS[_index_of(spec, word, name)]
+        if spec.task not in kind.tasks:
+            tasks = " and ".join(task.name for task in kind.tasks)
+            raise ValueError(
+                f"{name}: {word!r} sets the {kind.kind}, which is for networks of {tasks} alone; leave it out."
+            )
 
 
 def _check_spelling(spec: NetworkSpec, words: Sequence[str], name: str) -> None:
