@@ -53,6 +53,11 @@ COMMANDS = (
     Command("compare", "nnunet_ext.commands.compare", "compare trainings: tables, statistics, and what may be claimed"),
     Command("ensemble", "nnunet_ext.commands.ensemble", "average models with weights found on validation cases only"),
     Command(
+        "contributions",
+        "nnunet_ext.commands.contributions",
+        "how much each modality carries of a segmentation: exact Shapley values",
+    ),
+    Command(
         "export-slicer", "nnunet_ext.commands.export_slicer", "write segmentations named and coloured for 3D Slicer"
     ),
     Command("import-weights", "nnunet_ext.commands.import_weights", "take over weights of MONAI's UNETR or SwinUNETR"),
