@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from nnunet_ext.experiments.file import Sweep
 from nnunet_ext.networks.registry import PREFIX, default_size, specs
 from nnunet_ext.networks.spec import NetworkSpec
+from nnunet_ext.networks.tasks import DETECTION, SEGMENTATION
 from nnunet_ext.trainers.grammar import TrainerName, parse
 from nnunet_ext.trainers.naming import WILD, kind_of, legal_name, merged, networks_like, parts
 
@@ -96,6 +97,8 @@ def _unfit(spec: NetworkSpec, sweep: Sweep) -> str | None:
     """Why a wildcard does not mean this network."""
     if spec.detector and sweep.configuration != "3d_roi":
         return "is a detector, for 3d_roi"
+    if spec.task not in (SEGMENTATION, DETECTION):
+        return "segments nothing"
     dimensions = 2 if sweep.configuration.startswith("2d") else 3
     if dimensions not in spec.dimensions:
         return f"is no {dimensions}D network"
@@ -103,6 +106,8 @@ def _unfit(spec: NetworkSpec, sweep: Sweep) -> str | None:
 
 
 def _ours(spec: NetworkSpec, own: list[str], sweep: Sweep) -> Method:
+    if spec.task not in (SEGMENTATION, DETECTION):
+        raise ValueError(f"{spec.trainer} segments nothing, and a sweep compares segmentations; leave it out.")
     groups = [words for pattern, words in sweep.words.items() if _means(pattern, spec)]
     words = merged(spec, [*groups, own])
     if seeded := [word for word in words if kind_of(spec, word) == "seed"]:

@@ -108,7 +108,7 @@ def check_order(stem: str, words: Sequence[str], indices: Sequence[int], name: s
 
 def _check_task(spec: NetworkSpec, words: Sequence[str], name: str) -> None:
     for word in words:
-        kind = WORDS[_index_of(spec, word, name)]
+        kind = WORDS[index_of(spec, word, name)]
         if spec.task not in kind.tasks:
             tasks = " and ".join(task.name for task in kind.tasks)
             raise ValueError(

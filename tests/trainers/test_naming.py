@@ -7,12 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnunet_ext.networks.registry import PREFIX, specs
+from nnunet_ext.networks.tasks import SEGMENTATION
 from nnunet_ext.trainers.grammar import parse
 from nnunet_ext.trainers.naming import kind_of, legal_name, merged, networks_like, parts
 from nnunet_ext.trainers.words import WORDS
 
-PLAIN = [spec for spec in specs() if "S" in spec.sizes]
-EXAMPLES = [word.example for word in WORDS if word.kind != "frozen encoder"]
+PLAIN = [spec for spec in specs() if "S" in spec.sizes and spec.task == SEGMENTATION]
+EXAMPLES = [w.example for w in WORDS if w.kind != "frozen encoder" and SEGMENTATION in w.tasks]
 BY_TRAINER = {spec.trainer: spec for spec in specs()}
 
 
