@@ -60,6 +60,11 @@ COMMANDS = (
     Command(
         "export-slicer", "nnunet_ext.commands.export_slicer", "write segmentations named and coloured for 3D Slicer"
     ),
+    Command(
+        "predict-cases",
+        "nnunet_ext.commands.predict_cases",
+        "predict a grade, class, number or time for each case of a folder",
+    ),
     Command("import-weights", "nnunet_ext.commands.import_weights", "take over weights of MONAI's UNETR or SwinUNETR"),
     Command("export", "nnunet_ext.commands.export", "write a trained model into one file without code, with checksums"),
     Command("import", "nnunet_ext.commands.import_", "take over a model that export wrote"),
