@@ -16,7 +16,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -84,13 +84,11 @@ def killed(experiment: Experiment, half: int) -> dict[str, Any]:
     """Killed when so many trainings are finished, then started again; tells what the kill found done as well."""
     began = time.monotonic()
     driver = experiment.start()
-    for _ in _until(lambda: len(finished(experiment.results)) >= half or driver.poll() is not None):
-        pass
+    _wait(lambda: len(finished(experiment.results)) >= half or driver.poll() is not None)
     before_end = driver.poll() is None
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait()
-    for _ in _until(lambda: not _at_work(experiment)):  # what it had started ends by itself
-        pass
+    _wait(lambda: not _at_work(experiment))  # what it had started ends by itself
     done = finished(experiment.results)
     before = untouched(done)
     code = experiment.start().wait(LONGEST)
@@ -99,12 +97,12 @@ def killed(experiment: Experiment, half: int) -> dict[str, Any]:
     return {**found, **_told(experiment), "finished at the kill": len(done), "untouched": same and before_end}
 
 
-def _until(done: Any) -> Iterator[None]:
+def _wait(done: Callable[[], bool]) -> None:
     began = time.monotonic()
     while not done():
         if time.monotonic() - began > LONGEST:
             raise TimeoutError("What was waited for did not come; the logs tell why.")
-        yield time.sleep(POLL)
+        time.sleep(POLL)
 
 
 def _at_work(experiment: Experiment) -> bool:
