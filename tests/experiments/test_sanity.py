@@ -65,7 +65,10 @@ def small(folder, sweep, **keys):
 
 
 def test_nothing_of_it_touches_nnunets_folders(folder, tmp_path):
-    before = sorted(tmp_path.rglob("*"))
+    def contents():
+        return {path: path.read_bytes() if path.is_file() else None for path in tmp_path.rglob("*")}
+
+    before = contents()
     with small(folder, sweep_for(cascade=True)) as found:
         for task in found.matrix.tasks:
             assert tmp_path not in task.folder.parents
@@ -73,7 +76,7 @@ def test_nothing_of_it_touches_nnunets_folders(folder, tmp_path):
             assert str(tmp_path) not in variables["nnUNet_results"] + variables["nnUNet_preprocessed"]
             assert variables["A"] == "1"
         root = found.places.results.parents[1]
-    assert sorted(tmp_path.rglob("*")) == before
+    assert contents() == before
     assert not root.exists()
 
 
