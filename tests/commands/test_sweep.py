@@ -6,11 +6,11 @@ import shlex
 from contextlib import nullcontext
 
 import pytest
-from nnunet_ext.experiments.outcome import Outcome
 
 from nnunet_ext.cli import main
 from nnunet_ext.commands import sweep_finish
 from nnunet_ext.experiments import live, pool
+from nnunet_ext.experiments.outcome import Outcome
 from nnunet_ext.experiments.tasks import read
 from tests.experiments import space
 from tests.trainers.workspace import DATASET
