@@ -40,7 +40,7 @@ def probed(plan: Plan, known: Paces) -> dict[str, estimate.Pace]:
     unknown = [method for method in plan.rows if method.trainer not in known]
     chosen = [method for method in unknown if method in plan.methods.chosen]
     sweep = plan.sweep if len(chosen) < len(unknown) else replace(plan.sweep, cascade=None)
-    found = {}
+    found: dict[str, estimate.Pace] = {}
     with miniature(
         sweep, chosen, plan.places, plan.number, plan.matrix.test, plan.needs, plan.environment, PROBE
     ) as small:
