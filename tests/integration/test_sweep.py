@@ -8,7 +8,7 @@ import pytest
 
 from tests.integration.conftest import PLANS, TRAINER
 
-pytestmark = [pytest.mark.xdist_group("pipeline"), pytest.mark.slow]
+pytestmark = [pytest.mark.xdist_group("pipeline"), pytest.mark.slow, pytest.mark.timeout(2700)]
 TEXT = f"""
 dataset: 501
 plans: {PLANS}
