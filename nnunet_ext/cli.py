@@ -49,6 +49,7 @@ COMMANDS = (
         "nnunet_ext.commands.evaluate",
         "Dice, HD95, NSD and lesions by the conventions of BraTS and nnU-Net",
     ),
+    Command("sweep", "nnunet_ext.commands.sweep", "train, predict and compare many networks: trainers, seeds, folds"),
     Command("compare", "nnunet_ext.commands.compare", "compare trainings: tables, statistics, and what may be claimed"),
     Command("ensemble", "nnunet_ext.commands.ensemble", "average models with weights found on validation cases only"),
     Command(
