@@ -32,6 +32,7 @@ HEADS = 5  # of Ray on this machine, one after the other
 RAY: Mapping[str, str] = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_memory_monitor_refresh_ms": "0",  # it would kill our workers for the memory of other people's processes
+    "RAY_worker_niceness": "0",  # a training has the caller's, not 15 more
     "RAY_kill_child_processes_on_worker_exit": "0",  # guardians end by themselves, after their training has saved
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a task without a GPU keeps the caller's CUDA_VISIBLE_DEVICES
 }

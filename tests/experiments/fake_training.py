@@ -73,6 +73,7 @@ def main():
     signal.signal(signal.SIGTERM, signal.SIG_IGN if args.deaf else lambda *_: asked.append(1))
     with (args.folder / "started.txt").open("a") as file:
         file.write("--c\n" if args.c else "new\n")
+    (args.folder / "nice.txt").write_text(str(os.nice(0)))
     state = {"epoch": 0, "value": ""}
     latest = args.folder / "checkpoint_latest.pth"
     if args.c and latest.exists():

@@ -58,6 +58,7 @@ def test_a_whole_experiment(tmp_path):
     assert (found["good2"].tries, found["good0"].tries, found["bad"].tries) == (0, 1, 3)
     assert found["bad"].lines[-1] == "doing fail"
     assert contents(good[2].folder) == before
+    assert (good[0].folder / "nice.txt").read_text() == str(os.nice(0))
     ended, began = (task.folder / name for task, name in ((good[1], "checkpoint_final.pth"), (after, "started.txt")))
     assert ended.stat().st_mtime < began.stat().st_mtime
 
