@@ -9,6 +9,7 @@ import logging
 import os
 import platform
 import signal
+import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +33,7 @@ HEADS = 5  # of Ray on this machine, one after the other
 RAY: Mapping[str, str] = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_memory_monitor_refresh_ms": "0",  # it would kill our workers for the memory of other people's processes
+    "RAY_worker_niceness": "0",  # a training has the caller's, not 15 more
     "RAY_kill_child_processes_on_worker_exit": "0",  # guardians end by themselves, after their training has saved
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a task without a GPU keeps the caller's CUDA_VISIBLE_DEVICES
 }
@@ -60,8 +62,8 @@ def run_all(tasks: Sequence[Task], settings: Settings) -> list[Outcome]:
             dispatch.work()
             break
         except HeadLostError as error:
-            LOG.warning("Ray has gone (%s); what was trained is saved.", error)
-            if settings.address or not left:
+            LOG.warning("Ray did not start or has gone (%s); what was trained is saved.", error)
+            if not left:
                 raise
     return [outcomes[task.name] for task in tasks]
 
@@ -209,16 +211,46 @@ def _ray(tasks: Sequence[Task], settings: Settings) -> Iterator[Any]:
         raise ValueError(
             'Ray is not installed, which runs tasks side by side: pip install "nnunet_ext[sweep]".'
         ) from None
-    ray.init(**(_cluster(settings) if settings.address else _this_machine(settings)), log_to_driver=False)
     try:
+        _begin(ray, settings)
         _check_room(tasks, ray.nodes(), settings)
         yield ray
     finally:
         ray.shutdown()
 
 
-def _cluster(settings: Settings) -> dict[str, Any]:
-    return {"address": settings.address}
+def _begin(ray: Any, settings: Settings) -> None:
+    """Connects or starts.
+
+    Raises:
+        HeadLostError: Ray did not start, which on a machine under heavy load takes it more than its 30 seconds.
+        ValueError: there is no cluster at the address.
+    """
+    if settings.address:
+        _check_address(settings.address)
+        ray.init(address=settings.address, log_to_driver=False)
+        return
+    try:
+        ray.init(**_this_machine(settings), log_to_driver=False)
+    except Exception as error:  # Ray raises just that where the time is up
+        raise HeadLostError(_first_line(error)) from error
+
+
+def _check_address(address: str) -> None:
+    """Whether anybody listens; Ray itself tries for minutes.
+
+    Raises:
+        ValueError: nobody does.
+    """
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdigit()):  # such as auto, which Ray resolves
+        return
+    try:
+        socket.create_connection((host.rpartition("/")[2], int(port)), timeout=10).close()
+    except OSError as error:
+        raise ValueError(
+            f"There is no Ray cluster at {address} ({error}); start it, or leave the address out."
+        ) from None
 
 
 def _this_machine(settings: Settings) -> dict[str, Any]:

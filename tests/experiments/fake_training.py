@@ -17,26 +17,28 @@ import sys
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 
-def save(folder, name, state):
+def save(folder: Path, name: str, state: dict[str, Any]) -> None:
     partial = folder / (name + ".partial")
     with zipfile.ZipFile(partial, "w") as archive:
         archive.writestr(zipfile.ZipInfo("state"), json.dumps(state))
     os.replace(partial, folder / name)
 
 
-def load(path):
+def load(path: Path) -> dict[str, Any]:
     with zipfile.ZipFile(path) as archive:
-        return json.loads(archive.read("state"))
+        found: dict[str, Any] = json.loads(archive.read("state"))
+        return found
 
 
-def tell(line):
+def tell(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
-def do(deed, folder):
+def do(deed: str, folder: Path) -> None:
     tell(f"doing {deed}")
     if deed == "fail":
         sys.exit(3)
@@ -53,7 +55,7 @@ def do(deed, folder):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def arguments():
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--c", action="store_true")
@@ -64,16 +66,17 @@ def arguments():
     return parser.parse_args()
 
 
-def main():
+def main() -> None:
     args = arguments()
     args.folder.mkdir(parents=True, exist_ok=True)
     race = (args.folder / "race").open("w")
     fcntl.flock(race, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails where two work on the folder
-    asked = []
+    asked: list[int] = []
     signal.signal(signal.SIGTERM, signal.SIG_IGN if args.deaf else lambda *_: asked.append(1))
     with (args.folder / "started.txt").open("a") as file:
         file.write("--c\n" if args.c else "new\n")
-    state = {"epoch": 0, "value": ""}
+    (args.folder / "nice.txt").write_text(str(os.nice(0)))
+    state: dict[str, Any] = {"epoch": 0, "value": ""}
     latest = args.folder / "checkpoint_latest.pth"
     if args.c and latest.exists():
         state = load(latest)

@@ -4,27 +4,28 @@ import hashlib
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from nnunet_ext.experiments.settings import Settings
 from nnunet_ext.experiments.tasks import Needs, Task
 from tests.experiments.fake_training import load
 
 SCRIPT = Path(__file__).with_name("fake_training.py")
-QUICK = {"poll_seconds": 0.05, "free_gib": 0, "grace_seconds": 5}
+QUICK: dict[str, Any] = {"poll_seconds": 0.05, "free_gib": 0, "grace_seconds": 5}
 
 
-def fake(root, name="run", *words, after=(), needs=Needs(cpus=1)):  # noqa: B008 - frozen
+def fake(root: Path, name: str = "run", *words: Any, after: tuple[str, ...] = (), needs: Needs = Needs(cpus=1)) -> Task:  # noqa: B008 - frozen
     """A training of three epochs below ``root``; further words as the script takes them."""
     folder = root / "results" / name / "fold_0"
     command = (sys.executable, "-S", str(SCRIPT), str(folder), *map(str, words))
     return Task(name, "train", command, (*command, "--c"), folder, after, needs)
 
 
-def quick(root, **changes):
+def quick(root: Path, **changes: Any) -> Settings:
     return replace(Settings(root / "experiment", **QUICK), **changes)
 
 
-def value(epochs):
+def value(epochs: int) -> str:
     """What the weights of a training are after so many epochs, in one go."""
     chain = ""
     for epoch in range(epochs):
@@ -32,16 +33,16 @@ def value(epochs):
     return chain
 
 
-def final(task):
+def final(task: Task) -> dict[str, Any]:
     return load(task.folder / "checkpoint_final.pth")
 
 
-def starts(task):
+def starts(task: Task) -> list[str]:
     """How the command was started each time: ``new`` or ``--c``."""
     return (task.folder / "started.txt").read_text().split()
 
 
-def contents(folder):
+def contents(folder: Path) -> dict[str, tuple[int, str]]:
     """Time and SHA-256 of each file."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.name: (path.stat().st_mtime_ns, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files}

@@ -58,6 +58,7 @@ def test_a_whole_experiment(tmp_path):
     assert (found["good2"].tries, found["good0"].tries, found["bad"].tries) == (0, 1, 3)
     assert found["bad"].lines[-1] == "doing fail"
     assert contents(good[2].folder) == before
+    assert (good[0].folder / "nice.txt").read_text() == str(os.nice(0))
     ended, began = (task.folder / name for task, name in ((good[1], "checkpoint_final.pth"), (after, "started.txt")))
     assert ended.stat().st_mtime < began.stat().st_mtime
 
@@ -89,6 +90,44 @@ def test_without_the_extra_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ValueError, match=r'pip install "nnunet_ext\[sweep\]"'):
         run_all([fake(tmp_path)], small(tmp_path))
+
+
+class Slow:
+    """Stands for a Ray that does not start in time."""
+
+    def __init__(self, times):
+        self.times, self.ended = times, 0
+
+    def init(self, **_):
+        self.times -= 1
+        if self.times >= 0:
+            raise Exception("The current node timed out during startup.\nMore.")
+
+    def shutdown(self):
+        self.ended += 1
+
+
+@pytest.mark.parametrize("times", [2, 99])
+def test_a_ray_that_does_not_start_in_time_is_started_again(tmp_path, monkeypatch, times):
+    tasks, slow_ray = [fake(tmp_path)], Slow(times)
+    monkeypatch.setitem(sys.modules, "ray", slow_ray)
+    monkeypatch.setattr(pool, "_check_room", lambda *_: None)
+    slow_ray.nodes = list
+    monkeypatch.setattr(
+        pool.Dispatch, "loop", lambda self, *_: self.outcomes.update(run=pool.Outcome("run", 0, tries=1))
+    )
+    if times == 2:
+        assert run_all(tasks, small(tmp_path))[0].done
+        assert slow_ray.ended == 3
+    else:
+        with pytest.raises(pool.HeadLostError, match=r"^The current node timed out during startup\.$"):
+            run_all(tasks, small(tmp_path))
+        assert slow_ray.ended == pool.HEADS
+
+
+def test_an_address_without_a_cluster_is_said(tmp_path):
+    with pytest.raises(ValueError, match=r"There is no Ray cluster at 127\.0\.0\.1:9"):
+        run_all([fake(tmp_path)], small(tmp_path, address="127.0.0.1:9"))
 
 
 def test_finished_experiments_need_no_ray(tmp_path, monkeypatch):

@@ -1,0 +1,1 @@
+"""Sweeps that are killed, and how much of two cores they use."""
