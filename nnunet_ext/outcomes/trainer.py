@@ -20,6 +20,8 @@ import torch
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import Tensor, nn
 
+from nnunet_ext.networks.case import CaseNetwork
+from nnunet_ext.networks.spec import NetworkSpec
 from nnunet_ext.outcomes import validation
 from nnunet_ext.outcomes.columns import CLASS, Column, schema_from
 from nnunet_ext.outcomes.folds import check_part
@@ -41,6 +43,13 @@ SMALLEST_REFERENCE = 1e-6
 def declared_columns(plans: dict[str, Any]) -> list[Column]:
     """The columns of a model's heads; none of plans that no case-level training has written."""
     return list(schema_from(plans[DECLARED], "plans.json").columns.values()) if DECLARED in plans else []
+
+
+def with_heads(network: CaseNetwork, spec: NetworkSpec, columns: Sequence[Column]) -> CaseNetwork:
+    """The network with the heads of these columns, after the perceptron that its declaration may name."""
+    options = {name: value for name, value in spec.head.items() if name != "scales"}
+    network.heads = Heads(network.n_features, columns, **options)
+    return network
 
 
 class CaseTrainer(ExtTrainer):
@@ -85,9 +94,7 @@ class CaseTrainer(ExtTrainer):
         network: Any = super().build_network_architecture(
             plans_manager, configuration_manager, num_input_channels, max(1, sum(widths(columns))), False
         )
-        options = {name: value for name, value in cls.spec.head.items() if name != "scales"}
-        network.heads = Heads(network.n_features, columns, **options)
-        return network
+        return with_heads(network, cls.spec, columns)
 
     def initialize(self) -> None:
         """As nnU-Net's; the heads begin with what the training cases' values say without their images.

@@ -41,8 +41,8 @@ def parse(name: str) -> TrainerName | None:
     spec = next((s for s in (*specs(), *case_specs()) if s.trainer == network), None)
     if spec is None:
         return None
-    indices = [_index_of(spec, word, name) for word in words]
-    _check_order(PREFIX + network, words, indices, name)
+    indices = [index_of(spec, word, name) for word in words]
+    check_order(PREFIX + network, words, indices, name)
     size = words.pop(0) if SIZE in indices else default_size(spec)
     if size is None:
         legal = " or ".join(f"{PREFIX}{spec.trainer}_{s}" for s in spec.sizes)
@@ -72,14 +72,14 @@ def with_epochs(name: str, epochs: int) -> str:
     assert parsed is not None, f"{name} is no trainer of ours"
     network, *words = name.removeprefix(PREFIX).split("_")
     place = next(i for i, word in enumerate(WORDS) if word.kind == "epochs")
-    by_place = {_index_of(parsed.spec, word, name): word for word in words}
+    by_place = {index_of(parsed.spec, word, name): word for word in words}
     by_place.pop(place, None)
     if epochs != Recipe.epochs:
         by_place[place] = f"{epochs}epochs"
     return "_".join([PREFIX + network, *(word for _, word in sorted(by_place.items()))])
 
 
-def _index_of(spec: NetworkSpec, word: str, name: str) -> int:
+def index_of(spec: NetworkSpec, word: str, name: str) -> int:
     """Place of a word in the legal order; the size comes before all others."""
     if word in spec.sizes:
         return SIZE
@@ -95,7 +95,8 @@ def _index_of(spec: NetworkSpec, word: str, name: str) -> int:
     return index
 
 
-def _check_order(stem: str, words: Sequence[str], indices: Sequence[int], name: str) -> None:
+def check_order(stem: str, words: Sequence[str], indices: Sequence[int], name: str) -> None:
+    """Refuses two words of one kind, and words in another than the legal order, with a ValueError."""
     for i, index in enumerate(indices):
         if index in indices[:i]:
             first, kind = words[indices.index(index)], "size" if index == SIZE else WORDS[index].kind
@@ -107,7 +108,7 @@ def _check_order(stem: str, words: Sequence[str], indices: Sequence[int], name: 
 
 def _check_task(spec: NetworkSpec, words: Sequence[str], name: str) -> None:
     for word in words:
-        kind = WORDS[_index_of(spec, word, name)]
+        kind = WORDS[index_of(spec, word, name)]
         if spec.task not in kind.tasks:
             tasks = " and ".join(task.name for task in kind.tasks)
             raise ValueError(
@@ -117,7 +118,7 @@ def _check_task(spec: NetworkSpec, words: Sequence[str], name: str) -> None:
 
 def _check_spelling(spec: NetworkSpec, words: Sequence[str], name: str) -> None:
     for word in words:
-        kind = WORDS[_index_of(spec, word, name)]
+        kind = WORDS[index_of(spec, word, name)]
         shorter = kind.shorter(kind.value(word))
         if shorter is not None:
             raise ValueError(
@@ -127,12 +128,12 @@ def _check_spelling(spec: NetworkSpec, words: Sequence[str], name: str) -> None:
 
 def _recipe(spec: NetworkSpec, words: Sequence[str], name: str) -> Recipe:
     """The recipe, unless a name with fewer words has it too: that would be a second name for the same training."""
-    recipe = _applied(spec, words, name)
-    if words and recipe == _applied(spec, [], name):
+    recipe = applied(spec, words, name)
+    if words and recipe == applied(spec, [], name):
         legal = "_".join(part for part in name.split("_") if part not in words)
         raise ValueError(f"{name}: {', '.join(words)} is what {spec.trainer} does anyway; the legal name is {legal}.")
     for word in words:
-        if _applied(spec, [other for other in words if other != word], name) == recipe:
+        if applied(spec, [other for other in words if other != word], name) == recipe:
             raise ValueError(
                 f"{name}: {word!r} is what {spec.trainer} does anyway; the legal name is {_with(name, word)}."
             )
@@ -140,10 +141,11 @@ def _recipe(spec: NetworkSpec, words: Sequence[str], name: str) -> Recipe:
     return recipe
 
 
-def _applied(spec: NetworkSpec, words: Sequence[str], name: str) -> Recipe:
+def applied(spec: NetworkSpec, words: Sequence[str], name: str) -> Recipe:
+    """The recipe of a family with these words, whether their name is the legal one or not."""
     changes: dict[str, Any] = {}
     for word in words:
-        kind = WORDS[_index_of(spec, word, name)]
+        kind = WORDS[index_of(spec, word, name)]
         changes |= kind.sets(kind.value(word))
     if changes.get("seed", 0) > LARGEST_SEED:
         raise ValueError(f"{name}: the largest seed is {LARGEST_SEED}, not {changes['seed']}.")
