@@ -66,7 +66,7 @@ class Window:
     def padded(self, volume: Tensor) -> Tensor:
         """A volume (Z, Y, X) of the data's size in the padded one, surrounded by 0."""
         around = torch.zeros(self.shape, dtype=volume.dtype)
-        around[self._inside[1:]] = volume
+        around[tuple(self._inside[1:])] = volume
         return around
 
     def without_padding(self, volume: Tensor) -> Tensor:
