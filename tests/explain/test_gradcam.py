@@ -70,8 +70,8 @@ def everywhere(predictor, data, part=0.5):
 )
 def test_one_tile_is_that_of_grad_cam(name, layer):
     predictor = of_trainer(f"nnUNetTrainer_{name}")
-    randomise(predictor.network)
-    data = volume(predictor)
+    randomise(predictor.network).double()  # the channels' parts may cancel
+    data = volume(predictor).double()
     scores = everywhere(predictor, data)
     found = gradcam(predictor, data, scores, [layer])
     module = predictor.network.get_submodule(layer)
@@ -82,7 +82,7 @@ def test_one_tile_is_that_of_grad_cam(name, layer):
             kept = theirs.activations_and_grads
             raw = theirs.get_cam_image(data[None], module, target, kept.activations[0], kept.gradients[0].numpy())
         ours = found[score.region.name, layer]
-        expected = torch.tensor(raw)[None]
+        expected = torch.tensor(raw)[None].float()
         if expected.shape[2:] != ours.shape:
             expected = interpolate(expected, ours.shape, mode="trilinear")
         largest = expected.abs().max()
@@ -106,7 +106,9 @@ class Halves(nn.Module):
     def __init__(self, kernel, stride=1):
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv3d(4, 6, kernel, padding=kernel // 2), nn.ReLU(), nn.Conv3d(6, 5, kernel, stride, kernel // 2)
+            nn.Conv3d(4, 6, kernel, padding=kernel // 2, bias=False),
+            nn.ReLU(),
+            nn.Conv3d(6, 5, kernel, stride, kernel // 2, bias=False),
         )
         self.head = nn.ConvTranspose3d(5, 3, stride, stride)
 
@@ -152,7 +154,7 @@ def seams(kernel, merge):
     small, big = Halves(kernel), None
     predictor = with_network(small)
     data = volume(predictor, shape)
-    data[:, :12] *= 0.1  # a part of the volume has little to see
+    data[:, :24] *= 0.1  # where two tiles are there is little to see
     scores = everywhere(predictor, data)[:1]
     big = with_network(small, shape)
     assert tiles_in(big, shape) == 1
@@ -179,8 +181,8 @@ def scaled_a_tile(predictor, data, scores):
 def test_there_are_no_seams():
     assert seams(1, ours) < 1e-5  # nothing reaches across the edges of a tile
     assert seams(3, ours) < 0.05
-    assert seams(1, scaled_a_tile) > 0.2
-    assert seams(3, scaled_a_tile) > 0.2
+    assert seams(1, scaled_a_tile) > 0.3
+    assert seams(3, scaled_a_tile) > 0.3
 
 
 def test_a_volume_smaller_than_the_patch_is_padded_as_nnunet_does():
