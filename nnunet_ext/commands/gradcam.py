@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnunet_ext.commands.explaining import Model, add_images, add_model, facts_of, images_of, model_of
 from nnunet_ext.commands.table import aligned
-from nnunet_ext.explain.choices import VOXELS
+from nnunet_ext.explain.choices import METHODS, VOXELS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,13 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--class", dest="regions", nargs="+", default=[], metavar="NAME", help="of dataset.json (default: all)")
     add("--layer", nargs="+", default=[], metavar="NAME", help="one map each (default: see --layers)")
     add("--voxels", choices=VOXELS, default=VOXELS[0], help="whose logits are explained (default: %(default)s)")
+    add("--method", choices=METHODS, help="default: hirescam at branches, where gradcam is void, else gradcam")
     add("--layers", action="store_true", help="list the layers that have maps, and stop")
 
 
 def run(args: argparse.Namespace) -> int:
     """Writes the maps and tells which class was predicted in no voxel."""
     model = model_of(args, one_fold=True)
-    from nnunet_ext.explain.layers import chosen_layers
+    from nnunet_ext.explain.layers import chosen_layers, default_method
     from nnunet_ext.explain.nifti import check_reader
     from nnunet_ext.explain.regions import chosen, regions_of
 
@@ -50,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("-i and -o name the folders of images and results; only --layers goes without.")
     regions = chosen(regions_of(model.predictor), args.regions)
     layers = chosen_layers(model.predictor, args.layer)
+    args.method = args.method or default_method(list(layers.values()))
     check_reader(model.predictor)
     found = _all_cases(args, model, regions, layers, images_of(args, model))
     print(_report(args.out, found))
@@ -77,8 +79,9 @@ def _all_cases(
     from nnunet_ext.evaluation.table import whole
     from nnunet_ext.explain.kept import Kept, origin
 
-    options = {"layers": dict(layers), "classes": [region.name for region in regions], "voxels": args.voxels}
-    settings = origin(model.folder, model.folds, args.chk, step_size=args.step_size, **options)
+    options = {"method": args.method, "layers": dict(layers), "classes": [r.name for r in regions]}
+    options |= {"voxels": args.voxels, "step_size": args.step_size}
+    settings = origin(model.folder, model.folds, args.chk, **options)
     kept, found = Kept(args.out, settings, overwrite=args.overwrite), {}
     done = {case: kept.get(case, files) for case, files in images.items()}
     for case, files in images.items():
@@ -109,7 +112,8 @@ def _one_case(
     everywhere = args.voxels == "all"
     absent = [region.name for region in regions if not predicted[region.name].any()]
     explained = [region for region in regions if everywhere or region.name not in absent]
-    maps = _maps(model, case, [Score(r, predicted[r.name] | everywhere) for r in explained], layers)
+    scores = [Score(region, predicted[region.name] | everywhere) for region in explained]
+    maps = _maps(model, case, scores, layers, args.method)
     args.out.mkdir(parents=True, exist_ok=True)
     files: list[str] = []
     for region, of in maps.items():
@@ -119,19 +123,19 @@ def _one_case(
 
 
 def _maps(
-    model: Model, case: "Case", scores: "Sequence[Score]", layers: Mapping[str, str]
+    model: Model, case: "Case", scores: "Sequence[Score]", layers: Mapping[str, str], method: str
 ) -> "dict[str, dict[str, Tensor]]":
     """Region -> name of a map -> the map."""
     from tqdm import tqdm
 
-    from nnunet_ext.explain.gradcam import gradcam
+    from nnunet_ext.explain.gradcam import gradcam, passes
     from nnunet_ext.explain.window import tiles_in
 
     if not scores:
         return {}
     tiles = tiles_in(model.predictor, case.data.shape[1:])
-    with tqdm(total=2 * tiles, desc=case.name, unit="tile", disable=None) as bar:
-        found = gradcam(model.predictor, case.data, scores, list(layers.values()), bar.update)
+    with tqdm(total=passes(method) * tiles, desc=case.name, unit="tile", disable=None) as bar:
+        found = gradcam(model.predictor, case.data, scores, list(layers.values()), bar.update, method=method)
     names = [score.region.name for score in scores]
     return {name: {of: found[name, layer] for of, layer in layers.items()} for name in names}
 

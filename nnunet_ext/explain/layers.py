@@ -58,6 +58,11 @@ def default_layers(predictor: nnUNetPredictor) -> dict[str, str]:
     )
 
 
+def default_method(layers: Sequence[str]) -> str:
+    """Grad-CAM, or HiResCAM where it would be void: at the end of a branch; see :mod:`.gradcam`."""
+    return "hirescam" if any(layer.startswith("encoder.branches.") for layer in layers) else "gradcam"
+
+
 def matching(network: nn.Module, pattern: str) -> list[str]:
     """Names of the modules that a pattern of DEFAULTS means in a network."""
     names = [""]

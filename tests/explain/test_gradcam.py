@@ -6,14 +6,22 @@ import numpy as np
 import pytest
 import torch
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-from pytorch_grad_cam import GradCAM
+from pytorch_grad_cam import GradCAM, HiResCAM
 from scipy.stats import spearmanr
 from torch import nn
 from torch.nn.functional import interpolate
 
 from benchmarks import contributions as benchmark
 from nnunet_ext.explain.gradcam import Score, gradcam, logits_of, normalised, weighed_maps
-from nnunet_ext.explain.layers import DEFAULTS, chosen_layers, default_layers, input_channels, maps_of, matching
+from nnunet_ext.explain.layers import (
+    DEFAULTS,
+    chosen_layers,
+    default_layers,
+    default_method,
+    input_channels,
+    maps_of,
+    matching,
+)
 from nnunet_ext.explain.regions import regions_of
 from nnunet_ext.explain.watching import Watched
 from nnunet_ext.explain.window import Window, tiles_in
@@ -25,6 +33,7 @@ from tests.networks.plans import CASES, IDS, architecture
 from tests.trainers import workspace
 
 STAGES, PATCH = 4, 16
+THEIRS = {"gradcam": GradCAM, "hirescam": HiResCAM}
 
 
 def of_trainer(name, dims=3, dataset=None):
@@ -59,28 +68,29 @@ def everywhere(predictor, data, part=0.5):
 
 
 @pytest.mark.parametrize(
-    ("name", "layer"),
+    ("name", "layer", "method"),
     [
-        ("UNet3D_XS", "encoder.trunk.0"),
-        ("UNet3D_XS", "encoder.trunk.3"),
-        ("UNet3D_XS", "decoder.stages.2"),
-        ("DualBranchGhost_XS", "encoder.branches.1.2"),
-        ("SwinUNETR_XS", "encoder.skips.3"),
+        ("UNet3D_XS", "encoder.trunk.0", "gradcam"),
+        ("UNet3D_XS", "encoder.trunk.3", "gradcam"),
+        ("UNet3D_XS", "decoder.stages.2", "hirescam"),
+        ("DualBranchGhost_XS", "encoder.branches.1.2", "hirescam"),
+        ("SwinUNETR_XS", "encoder.skips.3", "gradcam"),
     ],
 )
-def test_one_tile_is_that_of_grad_cam(name, layer):
+def test_one_tile_is_that_of_grad_cam(name, layer, method):
     predictor = of_trainer(f"nnUNetTrainer_{name}")
     randomise(predictor.network).double()  # the channels' parts may cancel
     data = volume(predictor).double()
     scores = everywhere(predictor, data)
-    found = gradcam(predictor, data, scores, [layer])
+    found = gradcam(predictor, data, scores, [layer], method=method)
     module = predictor.network.get_submodule(layer)
     for score in scores:
         target = [lambda output, score=score: (output[score.region.head] * score.voxels).sum()]
-        with GradCAM(predictor.network, [module]) as theirs:
+        with THEIRS[method](predictor.network, [module]) as theirs:
             scaled = theirs(data[None], target)
             kept = theirs.activations_and_grads
-            raw = theirs.get_cam_image(data[None], module, target, kept.activations[0], kept.gradients[0].numpy())
+            gradients = kept.gradients[0].numpy()
+            raw = theirs.get_cam_image(data[None], module, target, kept.activations[0].numpy(), gradients, False)
         ours = found[score.region.name, layer]
         expected = torch.tensor(raw)[None].float()
         if expected.shape[2:] != ours.shape:
@@ -137,6 +147,7 @@ def test_the_gradient_is_that_of_the_merged_prediction():
     for place, map_ in zip(window.places, maps, strict=True):
         merged[place] += network.head(map_.relu())[0] * window.weights
     merged = merged / window.total
+    placed = gradcam(predictor, data, scores, ["body"], method="hirescam")
     for score in scores:
         gradients = torch.autograd.grad((merged[score.region.head] * score.voxels).sum(), maps, retain_graph=True)
         places = data[0].numel() / 8
@@ -146,6 +157,11 @@ def test_the_gradient_is_that_of_the_merged_prediction():
             activations[place] += interpolate(map_, (PATCH,) * 3, mode="trilinear")[0] * window.weights
         expected = torch.einsum("c,czyx->zyx", alpha, activations / window.total)
         torch.testing.assert_close(found[score.region.name, "body"], expected.detach(), rtol=1e-4, atol=1e-5)
+        expected = torch.zeros(24, 16, 20)
+        for place, map_, gradient in zip(window.places, maps, gradients, strict=True):
+            weighed = (map_ * gradient).sum(1, keepdim=True)
+            expected[place[1:]] += interpolate(weighed, (PATCH,) * 3, mode="trilinear")[0, 0].detach()
+        torch.testing.assert_close(placed[score.region.name, "body"], expected, rtol=1e-4, atol=1e-5)
 
 
 def seams(kernel, merge):
@@ -256,12 +272,23 @@ def test_a_network_with_branches_has_one_map_a_branch(name, maps):
     if len(maps) > 1:
         data = volume(predictor)
         scores = everywhere(predictor, data)[:1]
-        found = gradcam(predictor, data, scores, list(layers.values()))
-        alone = gradcam(predictor, data, scores, [layers[maps[-1]]])
+        found = gradcam(predictor, data, scores, list(layers.values()), method=default_method(list(layers.values())))
+        alone = gradcam(predictor, data, scores, [layers[maps[-1]]], method="hirescam")
         assert len(found) == len(maps)
         for key, map_ in alone.items():
             torch.testing.assert_close(found[key], map_)
         assert len({float(map_.sum()) for map_ in found.values()}) == len(maps)
+
+
+@pytest.mark.parametrize("name", ["DualBranchStride_XS", "DualBranchGhost_XS", "QuadBranchAttention_XS"])
+def test_at_the_end_of_a_branch_grad_cam_is_void_and_refused(name):
+    predictor = of_trainer(f"nnUNetTrainer_{name}")
+    randomise(predictor.network)
+    data = volume(predictor, (16, 16, 24))
+    layers = list(default_layers(predictor).values())
+    assert default_method(layers) == "hirescam"
+    with pytest.raises(ValueError, match=f"At {layers[0]} the mean of the gradients vanishes"):
+        gradcam(predictor, data, everywhere(predictor, data), layers, method="gradcam")
 
 
 def test_every_class_of_networks_has_its_default_layer():
@@ -274,7 +301,8 @@ def test_every_network_has_a_finite_map_that_is_not_flat(spec, dims):
     layers = default_layers(predictor)
     data = volume(predictor, (PATCH,) * 3 if dims == 3 else (2, PATCH, PATCH))
     scores = everywhere(predictor, data)[:1]
-    for map_ in gradcam(predictor, data, scores, list(layers.values())).values():
+    method = default_method(list(layers.values()))
+    for map_ in gradcam(predictor, data, scores, list(layers.values()), method=method).values():
         assert map_.shape == data.shape[1:]
         assert map_.isfinite().all()
         assert map_.std() > 1e-3 * map_.abs().max() > 0

@@ -34,7 +34,7 @@ def images(tmp_path_factory):
 @pytest.fixture(scope="module")
 def made(folders, images, tmp_path_factory):
     out = tmp_path_factory.mktemp("gradcam")
-    assert command(folders("DualBranchStride_XS") / "fold_0", images, out) == 0
+    assert command(folders("DualBranchStride_XS") / "fold_0", images, out, "--voxels", "all") == 0
     return out
 
 
@@ -67,7 +67,8 @@ def test_there_is_a_map_for_each_case_class_and_branch_in_the_images_space(made,
 def test_the_summary_says_how_the_maps_were_made(made):
     summary = json.loads((made / "gradcam.json").read_text())
     assert summary["layers"] == {"t1ce": "encoder.branches.0.1", "flair": "encoder.branches.1.1"}
-    assert summary["voxels"] == "predicted"
+    assert summary["voxels"] == "all"
+    assert summary["method"] == "hirescam"
     assert summary["trainer"] == "nnUNetTrainer_DualBranchStride_XS"
     assert len(summary["cases"]["first"]["files"]) == 9
 
@@ -84,14 +85,14 @@ def test_a_map_lies_on_its_image_voxel_by_voxel(tmp_path):
 def test_finished_cases_are_left_alone(made, folders, images, tmp_path, monkeypatch, capsys):
     out = shutil.copytree(made, tmp_path / "out")
     count, inner = [], gradcam.gradcam
-    monkeypatch.setattr(gradcam, "gradcam", lambda *of: count.append(of) or inner(*of))
+    monkeypatch.setattr(gradcam, "gradcam", lambda *of, **how: count.append(of) or inner(*of, **how))
     model = folders("DualBranchStride_XS")
     (out / "first__tumor_core__t1ce.nii.gz").unlink()
-    assert command(model, images, out) == 0
+    assert command(model, images, out, "--voxels", "all") == 0
     assert len(count) == 1
     again, before = (nib.load(folder / "first__tumor_core__t1ce.nii.gz") for folder in (out, made))
     np.testing.assert_array_equal(np.asarray(again.dataobj), np.asarray(before.dataobj))
-    assert command(model, images, out, "--voxels", "all") == 2
+    assert command(model, images, out, "--voxels", "predicted") == 2
     assert "is of a run with another voxels; choose another -o" in capsys.readouterr().err
     assert command(model, images, out, "--voxels", "all", "--overwrite") == 0
     assert len(count) == 3
@@ -102,7 +103,7 @@ def test_a_class_that_is_predicted_nowhere_has_no_map_and_is_told(folders, image
     path = model / "fold_0" / "checkpoint_final.pth"
     saved = torch.load(path, weights_only=True)
     bias = next(k for k in saved["network_weights"] if k.endswith("seg_layers.1.bias"))
-    saved["network_weights"][bias][1] = -1e4
+    saved["network_weights"][bias][1] = -100
     torch.save(saved, path)
     options = ["--class", "tumor core", "whole tumor", "--layer", "decoder.stages.1"]
     assert command(model, images, tmp_path / "out", *options) == 0
@@ -151,6 +152,12 @@ def test_what_is_wrong_is_said_in_a_sentence(folders, images, tmp_path, capsys):
     assert "-i and -o name the folders" in capsys.readouterr().err
     assert not out.exists()
     assert command(two, images, out, "-f", "1", "--class", "whole tumor") == 0
+
+
+def test_grad_cam_is_refused_where_it_is_rounding_noise(folders, images, tmp_path, capsys):
+    options = ["--voxels", "all", "--method", "gradcam"]
+    assert command(folders("DualBranchStride_XS"), images, tmp_path / "out", *options) == 2
+    assert "At encoder.branches.0.1 the mean of the gradients vanishes, since instance" in capsys.readouterr().err
 
 
 def test_a_reader_that_turns_the_image_is_refused(folders, images, tmp_path, capsys):
