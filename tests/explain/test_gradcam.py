@@ -280,7 +280,7 @@ def test_a_network_with_branches_has_one_map_a_branch(name, maps):
         assert len({float(map_.sum()) for map_ in found.values()}) == len(maps)
 
 
-@pytest.mark.parametrize("name", ["DualBranchStride_XS", "DualBranchGhost_XS", "QuadBranchAttention_XS"])
+@pytest.mark.parametrize("name", ["DualBranchStride_XS", "DualBranchGhost_XS", "QuadBranch_XS"])
 def test_at_the_end_of_a_branch_grad_cam_is_void_and_refused(name):
     predictor = of_trainer(f"nnUNetTrainer_{name}")
     randomise(predictor.network)
