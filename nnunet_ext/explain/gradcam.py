@@ -139,7 +139,7 @@ def channel_weights(
         total[of.key] = total.get(of.key, 0) + flat.sum(1)
         size[of.key] = size.get(of.key, 0) + flat.abs().sum(1)
     for (_, layer), alpha in total.items():
-        _check_alpha(layer, alpha, max(of.max() for key, of in size.items() if key[1] == layer))
+        _check_alpha(layer, alpha, torch.stack([s for key, s in size.items() if key[1] == layer]).max())
     return total
 
 
