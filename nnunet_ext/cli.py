@@ -57,6 +57,7 @@ COMMANDS = (
         "nnunet_ext.commands.contributions",
         "how much each modality carries of a segmentation: exact Shapley values",
     ),
+    Command("gradcam", "nnunet_ext.commands.gradcam", "where a network looks for a class: 3D Grad-CAM of whole cases"),
     Command(
         "export-slicer", "nnunet_ext.commands.export_slicer", "write segmentations named and coloured for 3D Slicer"
     ),
