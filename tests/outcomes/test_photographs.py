@@ -54,7 +54,6 @@ def test_from_photographs_to_predictions(kind, tmp_path, monkeypatch, capsys):
     for variable in ("raw", "preprocessed", "results"):
         monkeypatch.setenv(f"nnUNet_{variable}", str(tmp_path / variable))
     monkeypatch.setenv("nnUNet_extTrainer", str(hook_folder()))
-    monkeypatch.setenv("nnUNet_n_proc_DA", "0")
     monkeypatch.setenv("nnUNet_def_n_proc", "1")
     monkeypatch.setattr(LocalLogger, "plot_progress_png", lambda *_: None)
     (tmp_path / "results").mkdir()
@@ -62,6 +61,7 @@ def test_from_photographs_to_predictions(kind, tmp_path, monkeypatch, capsys):
     assert phantom_images([kind, str(source), "--size", "32", *generate]) == 0
     assert main(["targets", "-d", "603", "--images", str(source), "--name", "X", "--folds", "2", *made]) == 0
     preprocess(tmp_path, "Dataset603_X")
+    monkeypatch.setenv("nnUNet_n_proc_DA", "0")  # with which nnU-Net does not plan
     run_training("Dataset603_X", "2d", 0, TRAINER, device=CPU)
 
     flat = source / "ok" if kind == "defects" else source
