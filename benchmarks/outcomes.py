@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT))  # a script's own package is not on the path
 
 from benchmarks import record  # noqa: E402 - needs the path above
 from nnunet_ext.outcomes import results  # noqa: E402
+from nnunet_ext.trainers import progress  # noqa: E402
 
 # of each kind, what is shown; the JSON file has all
 SHOWN = {
@@ -34,6 +35,7 @@ def rows(folder: Path) -> list[dict[str, Any]]:
     return [
         {
             "trainer": found.facts.get("trainer", found.facts.get("model", "")),
+            "trained_at": trained_at(folder),
             "training_cases": found.facts.get("training_cases"),
             "cases": len(found.of(name)),
             "column": name,
@@ -42,6 +44,12 @@ def rows(folder: Path) -> list[dict[str, Any]]:
         }
         for name, column in found.columns.items()
     ]
+
+
+def trained_at(folder: Path) -> str | None:
+    """The commit of the training, by its log; None for a prediction."""
+    log = progress.read(folder.parent)
+    return log[-1]["commit"] if log else None
 
 
 def markdown(found: list[dict[str, Any]]) -> str:
