@@ -93,14 +93,23 @@ def _predict(
     for case, files in tqdm(cases.items(), desc="cases", file=sys.stderr):
         try:
             check_channel_numbers(files, model.dataset_json["file_ending"])
-            if len(files) != (wanted := len(channel_names(model.dataset_json))):
-                raise ValueError(f"it has {len(files)} channels, not {wanted}: {named([f.name for f in files])}.")
+            _check_channels(model, files)
             found = model.read(files, truth.get(case))
         except (ValueError, RuntimeError, OSError) as error:  # told at the end, the others are predicted
             failed[case] = " ".join(str(error).split())
             continue
         parts += [_row(model, case, column, found[column.name], truth.get(case, {})) for column in model.columns]
     return (pd.concat(parts, ignore_index=True) if parts else None), failed
+
+
+def _check_channels(model: "CaseModel", files: Sequence[Path]) -> None:
+    """Refuses a case of other channels than the model reads; a photograph in colour is one file and has three."""
+    wanted = len(channel_names(model.dataset_json))
+    if len(files) == wanted:
+        return
+    images, _ = model.plans.image_reader_writer_class().read_images([str(path) for path in files])
+    if len(images) != wanted:
+        raise ValueError(f"it has {len(images)} channels, not {wanted}: {named([f.name for f in files])}.")
 
 
 def _row(model: "CaseModel", case: str, column: Any, found: Any, truth: Mapping[str, str]) -> "pd.DataFrame":

@@ -109,6 +109,7 @@ def test_a_table_of_pairs(pairs, roots):
     ]
     assert len(list((raw / "labelsTr").iterdir())) == 6
     assert read(raw / "imagesTr" / "c0_0001.png").shape == (6, 8, 3)
+    assert json.loads((raw / "dataset.json").read_text())["image_size"] == [6, 8]
     assert list(targets.rows["c3"]) == ["set", "patient", "value", "age"]
     from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
 
@@ -338,13 +339,77 @@ def test_a_volume_that_cannot_be_read_leaves_no_stand_in(roots, capsys):
     ]
 
 
+def inputs(folder: Path, out: Path) -> int:
+    return main(["targets", "-d", "601", "--images", str(folder), "--input", str(out)])
+
+
+def test_images_to_be_predicted_are_written_as_those_of_the_dataset(photos, roots):
+    assert run(photos, "--size", "6", "8") == 0
+    new = roots / "new"
+    grey = picture(new / "a b.jpeg", 5, (30, 20))
+    picture(new / "deep" / "c.png", 6)
+    assert inputs(new, roots / "out") == 0
+    assert sorted(path.name for path in (roots / "out").iterdir()) == ["a-b_0000.png", "deep-c_0000.png"]
+    found = read(roots / "out" / "a-b_0000.png")
+    assert found.shape == (6, 8, 3)
+    assert (found[..., 0] == found[..., 2]).all()
+    assert grey.shape == (30, 20)
+    same = read(dataset(roots) / "imagesTr" / "ok_im-1_0000.png")
+    (roots / "again").mkdir()
+    assert inputs(photos / "ok", roots / "again") == 0  # an empty folder will do
+    np.testing.assert_array_equal(read(roots / "again" / "im-1_0000.png"), same)
+
+
+def test_pairs_to_be_predicted_need_their_table(pairs, roots, capsys):
+    assert run(pairs, "--folds", "3") == 0
+    (pairs / "targets.json").unlink()
+    assert inputs(pairs, roots / "out") == 0
+    for name in ("c6_0000.png", "c6_0001.png"):
+        assert (roots / "out" / name).read_bytes() == (dataset(roots) / "imagesTs" / name).read_bytes()
+    assert inputs(pairs, roots / "out") == 2
+    assert "is no empty folder" in capsys.readouterr().err
+    (pairs / "targets.csv").unlink()
+    assert inputs(pairs, roots / "other") == 2
+    assert "a case has the images frontal, lateral; write one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("shape", "dtype"), [((12, 10, 3), np.uint8), ((12, 10), np.uint16)])
+def test_images_of_another_kind_are_not_predicted(shape, dtype, roots, capsys):
+    for i, name in enumerate(["a0", "a1", "b0", "b1"]):
+        picture(roots / "photos" / name[0] / f"{name}.png", i, (12, 10))
+    assert run(roots / "photos", "--folds", "2") == 0
+    picture(roots / "new" / "x.png", 0, shape, dtype)
+    assert inputs(roots / "new", roots / "out") == 2
+    assert "x.png is of another kind" in capsys.readouterr().err
+    assert not (roots / "out").exists()
+
+
+def test_no_image_to_be_predicted(photos, roots, capsys):
+    assert run(photos) == 0
+    (roots / "new").mkdir()
+    assert inputs(roots / "new", roots / "out") == 2
+    assert "has no image" in capsys.readouterr().err
+    nifti(roots / "raw" / "Dataset602_Volumes", labels=True)
+    assert main(["targets", "-d", "602", "--images", str(photos), "--input", str(roots / "out")]) == 2
+    assert "is no dataset of plain images" in capsys.readouterr().err
+
+
+def test_what_a_killed_run_left_is_swept(photos, roots):
+    left = roots / "raw" / ".Dataset601_Photos.partial"
+    left.mkdir(parents=True)
+    (left / "x").touch()
+    assert run(photos) == 0
+    assert not left.exists()
+    assert not (dataset(roots) / "x").exists()
+
+
 def test_a_number_that_is_taken(photos, roots, capsys):
     (roots / "results" / "Dataset601_Other").mkdir(parents=True)
     assert run(photos) == 2
     assert "The number 601 is taken by" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("option", "value"), [("--name", "X"), ("--size", "3"), ("--levels", "a")])
+@pytest.mark.parametrize(("option", "value"), [("--name", "X"), ("--size", "3"), ("--levels", "a"), ("--input", "x")])
 def test_options_of_images_without_images(option, value, roots, capsys):
     values = [value, value] if option == "--size" else [value]
     assert main(["targets", "-d", "601", option, *values]) == 2
