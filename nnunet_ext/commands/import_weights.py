@@ -149,7 +149,7 @@ def _take_inputs(args: argparse.Namespace) -> int:
     own = _network(
         args.tr, plans, args.c, json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
     ).state_dict()
-    state: dict[str, "Tensor"] = {}
+    state: dict[str, Tensor] = {}
     for i, file in enumerate([args.file, *args.further]):
         tensors = {name: value for name, value in _read(file)[0].items() if name.startswith(ENCODER)}
         state |= {f"{ENCODER}each.{i}.{name.removeprefix(ENCODER)}": value for name, value in tensors.items()}
