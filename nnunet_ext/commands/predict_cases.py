@@ -34,7 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-p", default="nnUNetPlans", metavar="PLANS", help="default: %(default)s")
     add("-f", nargs="+", type=_fold, default=FOLDS, metavar="FOLD", help="folds, whose mean is taken (default: 0 to 4)")
     add("-chk", default="checkpoint_final.pth", metavar="NAME", help="checkpoint (default: %(default)s)")
-    add("--targets", type=Path, metavar="CSV", help="a targets.csv with the truth, to be written beside")
+    add(
+        "--targets",
+        type=Path,
+        metavar="CSV",
+        help="a targets.csv with the truth, and with the covariates of a model that reads them",
+    )
     add("-device", default="cuda", choices=("cuda", "cpu", "mps"), help="default: %(default)s")
 
 
@@ -89,7 +94,7 @@ def _predict(
         try:
             check_channel_numbers(files, model.dataset_json["file_ending"])
             _check_channels(model, files)
-            found = model.read(files)
+            found = model.read(files, truth.get(case))
         except (ValueError, RuntimeError, OSError) as error:  # told at the end, the others are predicted
             failed[case] = " ".join(str(error).split())
             continue
