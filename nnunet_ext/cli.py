@@ -47,6 +47,7 @@ COMMANDS = (
         "Dice, HD95, NSD and lesions by the conventions of BraTS and nnU-Net",
     ),
     Command("compare", "nnunet_ext.commands.compare", "compare trainings: tables, statistics, and what may be claimed"),
+    Command("outcomes", "nnunet_ext.commands.outcomes", "judge case-level trainings against baselines, with intervals"),
     Command(
         "export-slicer", "nnunet_ext.commands.export_slicer", "write segmentations named and coloured for 3D Slicer"
     ),
