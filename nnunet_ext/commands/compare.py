@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nnunet_ext.commands.preprocessed import references_folder
 from nnunet_ext.commands.table import aligned
 from nnunet_ext.evaluation.conventions import CONVENTIONS, DEFAULT
 
@@ -119,7 +120,7 @@ def _evaluate(runs: "tuple[Run, ...]", args: argparse.Namespace) -> "list[Evalua
     done = []
     for run in tqdm(runs, "evaluating", unit="training", disable=None):
         out = args.out / EVALUATIONS / name_of(run)
-        labels = args.labels or str(_labels_of(run))
+        labels = args.labels or str(references_folder(run.dataset))
         evaluated(evaluation_of(run.folder, out, convention=args.convention, labels=labels, jobs=args.jobs))
         done.append(Evaluated(run, name_of(run), read_metrics(out)))
     return done
@@ -135,17 +136,6 @@ def evaluation_of(fold: Path, out: Path, *, convention: str, labels: str, jobs: 
     dataset = str(fold.parent / "dataset.json")
     words = [labels, str(fold), "-o", str(out), "--convention", convention, "--dataset-json", dataset]
     return parser.parse_args([*words, "--jobs", str(jobs)])
-
-
-def _labels_of(run: "Run") -> Path:
-    for variable, folder in (("nnUNet_preprocessed", "gt_segmentations"), ("nnUNet_raw", "labelsTr")):
-        root = os.environ.get(variable)
-        if root and (path := Path(root, run.dataset, folder)).is_dir():
-            return path
-    raise ValueError(
-        f"The reference segmentations of {run.dataset} are neither in nnUNet_preprocessed nor in nnUNet_raw; name "
-        f"their folder with --labels, or set the variables (`nnunet_ext env`)."
-    )
 
 
 def _tables(
@@ -211,7 +201,7 @@ def _report_page(args: argparse.Namespace, evaluated: "list[Evaluated]", tables:
     names = {"results": INTEGRATED, "models": MODELS, "comparisons": COMPARISONS, "ranking": RANKING, "epochs": EPOCHS}
     parts = {name: tables[file] for name, file in {**names, "runs": RUNS}.items()}
     regions = regions_of(tables[MODELS])
-    references = Path(args.labels) if args.labels else _labels_of(evaluated[0].run)
+    references = Path(args.labels) if args.labels else references_folder(evaluated[0].run.dataset)
     write_report(args.out, evaluated, parts, regions, references, args.worst)
 
 

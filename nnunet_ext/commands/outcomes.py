@@ -62,8 +62,10 @@ def run(args: argparse.Namespace) -> int:
         told = "; ".join(f"{folder}: {reason}" for folder, reason in found.left_out.items())
         raise ValueError(f"No case-level training is finished: {told}.")
     kept = runs.complete(found.runs)
-    sources = [gathering.source_of(run, read(run.predictions)) for run in kept.runs]
     around = _surroundings(args, kept.runs[0])
+    sources = [
+        gathering.source_of(run, gathering.by_patient(read(run.predictions), around.targets)) for run in kept.runs
+    ]
     judged, weights = _judged(args, sources, around)
     args.out.mkdir(parents=True, exist_ok=True)
     _write(args.out, judged, weights, kept.runs)
@@ -111,7 +113,7 @@ def _judged(
     """Every column in cross-validation, and in the external test where there is one."""
     from nnunet_ext.outcomes import gathering, reporting
 
-    tests = _test_sources(args.test, sources)
+    tests = _test_sources(args.test, sources, around)
     columns = gathering.columns_of([*sources, *tests])
     made = [reporting.judge(column, sources, tests, around, _recipe(args), len(columns)) for column in columns.values()]
     return [part for parts, _ in made for part in parts], reporting.weights_table([w for _, ws in made for w in ws])
@@ -123,9 +125,9 @@ def _recipe(args: argparse.Namespace) -> "Recipe | None":
     return Recipe(args.best, args.ensemble) if args.ensemble else None
 
 
-def _test_sources(words: list[str], sources: "list[Source]") -> "list[Source]":
+def _test_sources(words: list[str], sources: "list[Source]", around: "Surroundings") -> "list[Source]":
     """What --test names."""
-    from nnunet_ext.outcomes.gathering import Source
+    from nnunet_ext.outcomes.gathering import Source, by_patient
     from nnunet_ext.outcomes.results import TEST, read
 
     methods = {source.method for source in sources}
@@ -135,7 +137,7 @@ def _test_sources(words: list[str], sources: "list[Source]") -> "list[Source]":
         if not folder or method not in methods:
             raise ValueError(f"--test {word}: expected METHOD=DIR with one of {', '.join(sorted(methods))}.")
         seed = sum(one.method == method for one in found)
-        found.append(Source(method, TEST, seed, folder, read(Path(folder))))
+        found.append(Source(method, TEST, seed, folder, by_patient(read(Path(folder)), around.targets)))
     if found and (missing := methods - {one.method for one in found}):
         raise ValueError(f"--test is missing for {min(missing)}; test all methods on the same cases, or name fewer.")
     return found

@@ -17,6 +17,22 @@ def results_folder(dataset: str) -> Path:
     return find_dataset("nnUNet_results", dataset, "train models")
 
 
+def references_folder(dataset: str) -> Path:
+    """The reference segmentations of a dataset (its whole name) in nnUNet_preprocessed, or else in nnUNet_raw.
+
+    Raises:
+        ValueError: they are in neither.
+    """
+    for variable, folder in (("nnUNet_preprocessed", "gt_segmentations"), ("nnUNet_raw", "labelsTr")):
+        root = os.environ.get(variable)
+        if root and (path := Path(root, dataset, folder)).is_dir():
+            return path
+    raise ValueError(
+        f"The reference segmentations of {dataset} are neither in nnUNet_preprocessed nor in nnUNet_raw; name "
+        f"their folder with --labels, or set the variables (`nnunet_ext env`)."
+    )
+
+
 def find_dataset(variable: str, dataset: str, remedy: str) -> Path:
     """The folder of a dataset that is named by its number or its name.
 

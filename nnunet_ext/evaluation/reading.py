@@ -57,7 +57,7 @@ def read(path: Path) -> Segmentation:
     Raises:
         UnreadableError: it is damaged, has more than three dimensions, or holds values that are no labels.
     """
-    _check_whole(path)
+    check_whole(path)
     try:
         image = SimpleITK.ReadImage(str(path))
     except RuntimeError as error:  # SimpleITK's only kind of error, with its C++ source in it
@@ -94,7 +94,7 @@ def displacement(reference: Segmentation, prediction: Segmentation) -> str:
     return ""
 
 
-def _check_whole(path: Path) -> None:
+def check_whole(path: Path) -> None:
     """Refuses a NIfTI file that ends too early: SimpleITK fills what is missing with 0 and says nothing."""
     name = path.name.lower()
     if not name.endswith((".nii", ".nii.gz")):

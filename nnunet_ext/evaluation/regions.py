@@ -7,7 +7,7 @@ Dataset137_BraTS2021.
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -104,7 +104,8 @@ def scheme_of_dataset(dataset: Mapping[str, Any]) -> Scheme:
     ignore = given.get("ignore")
     groups = {str(name): _numbers(value) for name, value in given.items() if name != "ignore"}
     groups = {name: numbers for name, numbers in groups.items() if numbers != (0,)}
-    return _brats_by_sets(groups) or _brats_by_names(groups) or _other(dataset, groups, ignore)
+    edition = _brats_by_sets(groups) or _brats_by_names(groups)
+    return replace(edition, ignore=ignore) if edition else _other(dataset, groups, ignore)
 
 
 def _numbers(value: Any) -> tuple[int, ...]:

@@ -3,19 +3,18 @@
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nnunet_ext.evaluation import cases
 from nnunet_ext.evaluation.cases import Pair, Settings
+from nnunet_ext.evaluation.processes import each
 from nnunet_ext.evaluation.table import whole
 
 DONE_FILE = "cases.jsonl"
-VERSION = 1
+VERSION = 2
 """Of what is measured; another one makes nothing of what was kept."""
 
 
@@ -41,7 +40,7 @@ def evaluate_all(pairs: Sequence[Pair], settings: Settings, folder: Path, jobs: 
     yield from (line["record"] for line in done.values())
     left = [pair for pair in pairs if pair.case not in done]
     with path.open("a", encoding="utf-8") as lines:
-        for record in _records(left, settings, min(jobs, max(len(left), 1))):
+        for record in each(partial(cases.evaluate, settings=settings), left, jobs):
             lines.write(json.dumps({"files": signs[record["case"]], "record": record}) + "\n")
             lines.flush()
             yield record
@@ -50,25 +49,6 @@ def evaluate_all(pairs: Sequence[Pair], settings: Settings, folder: Path, jobs: 
 def forget(folder: Path) -> None:
     """Removes what was kept of an earlier run."""
     (folder / DONE_FILE).unlink(missing_ok=True)
-
-
-def _records(pairs: Sequence[Pair], settings: Settings, jobs: int) -> Iterator[dict[str, Any]]:
-    if jobs == 1:
-        yield from (cases.evaluate(pair, settings) for pair in pairs)
-        return
-    # spawned: a fork of a process with SimpleITK's threads may hang
-    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
-    try:
-        tasks = [pool.submit(cases.evaluate, pair, settings) for pair in pairs]
-        for task in as_completed(tasks):
-            yield task.result()
-    except BrokenProcessPool as error:
-        raise ValueError(
-            "A process was ended from outside, perhaps for want of memory; run the same command with fewer --jobs: what"
-            " is done is kept."
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _kept(path: Path, header: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -91,9 +71,9 @@ def _kept(path: Path, header: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _sign(pair: Pair) -> list[list[int] | None]:
-    """Size and time of change of both files; None for one that is not there."""
+    """Size and time of change of the files; None for one that is not there."""
     found: list[list[int] | None] = []
-    for path in (pair.reference, pair.prediction):
+    for path in (pair.reference, pair.prediction, pair.roi):
         status = os.stat(path) if path else None
         found.append([status.st_size, status.st_mtime_ns] if status else None)
     return found

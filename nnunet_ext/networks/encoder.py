@@ -152,6 +152,12 @@ class BranchEncoder(nn.Module):
         self.nonlin, self.nonlin_kwargs = topology.nonlin, dict(topology.nonlin_kwargs)
         self.dropout_op, self.dropout_op_kwargs = topology.dropout_op, topology.dropout_op_kwargs
 
+    def without_skips(self) -> None:
+        """Drops what only a decoder reads: the fusions before the one that the trunk goes on from."""
+        self.n_skipped = max(self.n_skipped, len(self.fusions) - 1)
+        for k in range(self.n_skipped):
+            self.fusions[k] = nn.Identity()
+
     def branch_inputs(self, x: Tensor) -> list[Tensor]:
         """What each branch reads of the input (B, C, Z, Y, X): its modalities and all channels beyond the image's."""
         further = x[:, self.image_channels :]

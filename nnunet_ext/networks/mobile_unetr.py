@@ -62,6 +62,7 @@ class MobileEncoder(nn.Module):
 
     def __init__(self, input_channels: int, topology: Topology, widths: list[int]) -> None:
         super().__init__()
+        self.output_channels = widths
         self.stages = nn.ModuleList()
         for level, width in enumerate(widths):
             kernel, stride = topology.kernel_sizes[level], topology.strides[level]
@@ -98,6 +99,11 @@ class MobileDecoder(ResidualDecoder):
         return nn.Sequential(merge, block) if block else merge
 
 
+def level_widths(topology: Topology, width: int) -> list[int]:
+    """Channels per level, high to low resolution."""
+    return [width * WIDTHS[min(level, len(WIDTHS) - 1)] for level in range(topology.n_stages)]
+
+
 class MobileUNETR(Network):
     """MobileViT encoder and decoder.
 
@@ -126,9 +132,16 @@ class MobileUNETR(Network):
         deep_supervision: bool = False,
     ) -> None:
         super().__init__()
-        widths = [width * WIDTHS[min(level, len(WIDTHS) - 1)] for level in range(topology.n_stages)]
+        widths = level_widths(topology, width)
         self.encoder = MobileEncoder(input_channels, topology, widths)
         self.decoder = MobileDecoder(topology, widths, num_classes, deep_supervision)
+
+    @classmethod
+    def pooled_encoder(
+        cls, input_channels: int, topology: Topology, *, width: int, image_channels: int | None = None
+    ) -> MobileEncoder:
+        """The encoder alone, for heads on its pooled maps: its stages are a chain, nothing is for a decoder only."""
+        return MobileEncoder(input_channels, topology, level_widths(topology, width))
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Logits for the input (B, C, Z, Y, X)."""

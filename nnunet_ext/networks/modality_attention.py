@@ -65,6 +65,12 @@ class ModalityAttentionEncoder(BranchEncoder):
         fused = self.output_channels[: len(self.fusions)]
         self.gates = nn.ModuleList(ModalityGate(len(branches), channels) for channels in fused)
 
+    def without_skips(self) -> None:
+        """See the base class; the weights of those fusions go too."""
+        super().without_skips()
+        for k in range(self.n_skipped):
+            self.gates[k] = nn.Identity()
+
     def spread(self, x: Tensor) -> Tensor:
         """(B, M): standard deviation of the intensities of each branch's modality in (B, C, Z, Y, X)."""
         return x.index_select(1, self.modality_channels).flatten(2).std(2, correction=0)
@@ -73,12 +79,12 @@ class ModalityAttentionEncoder(BranchEncoder):
         """The weighed maps of all branches."""
         spread = self.spread(x)
         for gate, maps in zip(self.gates, self.branch_maps(x), strict=True):
-            yield gate(maps, spread)
+            yield gate(maps, spread) if isinstance(gate, ModalityGate) else maps
 
     def weights(self, x: Tensor) -> Tensor:
         """(stages, B, M)."""
-        spread, maps = self.spread(x), self.branch_maps(x)
-        return torch.stack([cast(ModalityGate, g).weights(m, spread) for g, m in zip(self.gates, maps, strict=True)])
+        spread, pairs = self.spread(x), zip(self.gates, self.branch_maps(x), strict=True)
+        return torch.stack([gate.weights(maps, spread) for gate, maps in pairs if isinstance(gate, ModalityGate)])
 
 
 class ModalityAttentionUNet(BranchUNet):

@@ -37,3 +37,7 @@ UNETR_SOURCE = (UNETR_SCRIPT, MEDNEXT)
 # root is 4e-4 in nnU-Net's batches of 2; their script's is 1e-4; MedNeXt's repository has 1e-4, 1e-3 and this one
 SWIN_UNETR = {**UNETR, "initial_lr": 5e-4}
 SWIN_UNETR_SOURCE = (SWIN_SCRIPT, SWIN_PAPER, MEDNEXT)
+
+# case-level targets: one recipe for all encoders, the hybrids', whose rate suits convolutions and transformers alike
+CASE = {**HYBRID, "warmup_epochs": 10}
+CASE_SOURCE = HYBRID_SOURCE

@@ -6,22 +6,31 @@ from functools import cache, partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from nnunet_ext.networks.case_zoo import CASE_ZOO
 from nnunet_ext.networks.spec import DEFAULT_SIZE, NetworkSpec
 from nnunet_ext.networks.zoo import ZOO
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from nnunet_ext.networks.case import CaseNetwork
+    from nnunet_ext.networks.topology import Topology
+
 PREFIX = "nnUNetTrainer_"
 
 
 @cache
 def specs() -> tuple[NetworkSpec, ...]:
-    """All declared networks, in the order of the zoo."""
-    names = [name for spec in ZOO for name in (spec.name, spec.trainer)]
+    """All declared networks that segment, in the order of the zoo."""
+    names = [name for spec in (*ZOO, *CASE_ZOO) for name in (spec.name, spec.trainer)]
     assert len(set(names)) == len(names), "a registry or trainer name is declared twice"
-    assert not any("__" in spec.trainer for spec in ZOO), "nnU-Net splits folder names on two underscores"
+    assert not any("__" in spec.trainer for spec in (*ZOO, *CASE_ZOO)), "nnU-Net splits folder names on two underscores"
     return ZOO
+
+
+def case_specs() -> tuple[NetworkSpec, ...]:
+    """All networks for case-level targets: the encoders of :func:`specs`, in their order, then further ones."""
+    return CASE_ZOO
 
 
 def default_size(spec: NetworkSpec) -> str | None:
@@ -46,7 +55,7 @@ def find(name: str) -> tuple[NetworkSpec, str]:
     Raises:
         ValueError: for an unknown name, with the nearest ones.
     """
-    spellings = {k.lower(): (spec, size) for spec in specs() for k, size in full_names(spec).items()}
+    spellings = {k.lower(): (spec, size) for spec in (*specs(), *case_specs()) for k, size in full_names(spec).items()}
     if name.lower() not in spellings:
         near = get_close_matches(name.lower(), spellings, n=3)
         hint = f"nearest: {', '.join(near)}" if near else "`nnunet_ext list` shows all"
@@ -72,7 +81,7 @@ def build(
     Args:
         spec: the declaration.
         input_channels: all channels of the input, in nnU-Net's order: image, coordinates, previous stage.
-        num_classes: number of logit maps.
+        num_classes: number of logit maps, or of outputs for a case.
         plan: number of stages, strides, kernel sizes, operators; see :class:`Topology`.
         size: one of ``spec.sizes``; None means the default one.
         image_channels: how many of the channels are image; all if None.
@@ -94,21 +103,34 @@ def build(
             f"{spec.trainer} is a {wanted} network, but the configuration is {topology.dims}D; "
             f"choose another configuration (-c) or another network."
         )
-    module, _, attribute = f"nnunet_ext.networks.{spec.network}".rpartition(".")
     options = {**spec.options, **spec.size_options.get(size, {})}
     if spec.branches:
         options["branches"] = spec.branches
-    network = getattr(import_module(module), attribute)(
-        input_channels,
-        num_classes,
-        topology,
-        width=spec.widths[size],
-        image_channels=image_channels,
-        deep_supervision=deep_supervision,
-        **options,
-    )
+    options |= {"width": spec.widths[size], "image_channels": image_channels}
+    if spec.task.decodes:
+        network = class_of(spec)(input_channels, num_classes, topology, deep_supervision=deep_supervision, **options)
+    else:
+        network = _pooled(spec, input_channels, num_classes, topology, options)
     network.title = f"{spec.trainer} in size {size}"
     return network
+
+
+def class_of(spec: NetworkSpec) -> Any:
+    """The class that a declaration names."""
+    path = spec.network if spec.network.startswith("nnunet_ext.") else f"nnunet_ext.networks.{spec.network}"
+    module, _, attribute = path.rpartition(".")
+    return getattr(import_module(module), attribute)
+
+
+def _pooled(
+    spec: NetworkSpec, input_channels: int, outputs: int, topology: "Topology", options: dict[str, Any]
+) -> "CaseNetwork":
+    """The network of a case-level task."""
+    from nnunet_ext.networks.case import CaseNetwork
+
+    network = class_of(spec)
+    encoder = network.pooled_encoder(input_channels, topology, **options)
+    return CaseNetwork(encoder, outputs, network.initialize, scales=spec.head.get("scales", 1))
 
 
 def build_from_arch_kwargs(

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from nnunet_ext.networks.tasks import SEGMENTATION, Task
+
 SIZES = ("XS", "S", "M", "L")
 DEFAULT_SIZE = "S"
 COORDINATES = 3  # channels that coordinates add, in 2D as well
@@ -47,7 +49,7 @@ class NetworkSpec:
         name: registry name.
         trainer: network part of the trainer's name, ``nnUNetTrainer_<trainer>``.
         description: what it is, for tables.
-        network: dotted path of the class below ``nnunet_ext.networks``.
+        network: dotted path of the class, below ``nnunet_ext.networks`` where it does not name the package.
         widths: size name -> channels of the first stage (of one branch).
         options: further keyword arguments of the class, the same for every size.
         size_options: size name -> keyword arguments that differ by size, for families with tables of their own.
@@ -56,7 +58,9 @@ class NetworkSpec:
         divisor: the channel counts of every stage must be a multiple of it.
         input_size: the only input size (z, y, x) the family takes, or None if it takes any that the strides allow.
         usual_size: the input size (z, y, x) it is meant for where that is not nnU-Net's patch; cost tables show it.
-        detector: whether it is trained to find the whole tumour only: its dataset is {background, whole tumor}.
+        task: what it is trained for; a detector's dataset is {background, whole tumor}.
+        head: of a network for case-level targets: ``scales`` (so many of the last maps are pooled), ``hidden`` and
+            ``dropout`` (of a perceptron before the heads).
         recipe: fields of the training recipe in which the family differs from nnU-Net's.
         recipe_source: where their values were published, as (text, link) pairs.
         compile: whether torch.compile is proven to work for it.
@@ -76,12 +80,18 @@ class NetworkSpec:
     divisor: int = 1
     input_size: tuple[int, ...] | None = None
     usual_size: tuple[int, ...] | None = None
-    detector: bool = False
+    task: Task = SEGMENTATION
+    head: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
     recipe_source: tuple[tuple[str, str], ...] = ()
     compile: bool = False
     paper: tuple[tuple[str, str], ...] = ()
     differs: str = ""
+
+    @property
+    def detector(self) -> bool:
+        """Whether it is trained to find the whole tumour only."""
+        return self.task.whole_tumor
 
     @property
     def sizes(self) -> tuple[str, ...]:

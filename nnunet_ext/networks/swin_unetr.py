@@ -69,6 +69,7 @@ class SwinTransformer(nn.Module):
     def __init__(self, input_channels: int, topology: Topology, widths: Sequence[int]) -> None:
         super().__init__()
         strides, kernels, deepest = topology.strides, topology.kernel_sizes, len(widths) - 1
+        self.output_channels = list(widths)
         self.patch_embed = topology.conv_op(input_channels, widths[1], strides[1], strides[1])
         self.stages = nn.ModuleList(
             SwinStage(widths[i], HEADS * 2 ** (i - 1), strides[i + 1]) for i in range(1, deepest)
@@ -78,6 +79,11 @@ class SwinTransformer(nn.Module):
             for i, channels in enumerate([input_channels, *widths[1:]])
         )
 
+    def without_skips(self) -> None:
+        """Drops what only a decoder reads: the residual blocks of all levels but the deepest."""
+        for level in range(len(self.skips) - 1):
+            self.skips[level] = nn.Identity()
+
     def forward(self, x: Tensor) -> list[Tensor]:
         """One map per level."""
         maps = [self.patch_embed(x).movedim(1, -1)]
@@ -85,6 +91,15 @@ class SwinTransformer(nn.Module):
             maps.append(stage(maps[-1]))
         normalised = (layer_norm(m, m.shape[-1:]).movedim(-1, 1).contiguous() for m in maps)
         return [skip(m) for skip, m in zip(self.skips, [x, *normalised], strict=True)]
+
+
+def level_widths(topology: Topology, width: int) -> list[int]:
+    """Channels per level, high to low resolution; ValueError for a plan of fewer than three stages."""
+    if topology.n_stages < 3:
+        raise ValueError(
+            f"SwinUNETR needs a plan of at least 3 stages, this one has {topology.n_stages}; use a larger patch."
+        )
+    return [width, *(width * 2**i for i in range(min(LEVELS, topology.n_stages) - 1))]
 
 
 class SwinUNETR(Network):
@@ -118,13 +133,18 @@ class SwinUNETR(Network):
         deep_supervision: bool = False,
     ) -> None:
         super().__init__()
-        if topology.n_stages < 3:
-            raise ValueError(
-                f"SwinUNETR needs a plan of at least 3 stages, this one has {topology.n_stages}; use a larger patch."
-            )
-        widths = [width, *(width * 2**i for i in range(min(LEVELS, topology.n_stages) - 1))]
+        widths = level_widths(topology, width)
         self.encoder = SwinTransformer(input_channels, topology, widths)
         self.decoder = ResidualDecoder(topology, widths, num_classes, deep_supervision)
+
+    @classmethod
+    def pooled_encoder(
+        cls, input_channels: int, topology: Topology, *, width: int, image_channels: int | None = None
+    ) -> SwinTransformer:
+        """The encoder alone, for heads on its pooled maps."""
+        encoder = SwinTransformer(input_channels, topology, level_widths(topology, width))
+        encoder.without_skips()
+        return encoder
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Logits for the input (B, C, Z, Y, X)."""

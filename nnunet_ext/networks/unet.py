@@ -99,6 +99,16 @@ class BranchUNet(Network):
         depth = DEPTH_BRANCHES if len(self.encoder.branches) else DEPTH_SINGLE
         self.decoder = decoder_class(self.encoder, num_classes, depth, deep_supervision)
 
+    @classmethod
+    def pooled_encoder(
+        cls, input_channels: int, topology: Topology, *, width: int, efficient_decoder: bool = False, **options: Any
+    ) -> BranchEncoder:
+        """The encoder alone, for heads on its pooled maps."""
+        decoder = EfficientDecoder if efficient_decoder else Decoder
+        encoder = cls.encoder_class(input_channels, topology, width, first_skip=decoder.first_stage, **options)
+        encoder.without_skips()
+        return encoder
+
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Logits for the input (B, C, Z, Y, X)."""
         return self.decoder(self.encoder(x))

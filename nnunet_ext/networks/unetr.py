@@ -40,6 +40,7 @@ class VisionTransformer(nn.Module):
     def __init__(self, input_channels: int, topology: Topology, widths: list[int]) -> None:
         super().__init__()
         deepest, hidden = len(widths) - 1, widths[-1]
+        self.output_channels = widths
         patch = topology.reduction(deepest)
         planned = topology.patch_size or (PATCH_SIZE,) * topology.dims
         self.mode = LINEAR[topology.dims]
@@ -50,6 +51,11 @@ class VisionTransformer(nn.Module):
         self.norm = nn.LayerNorm(hidden)
         self.skips = nn.ModuleList([ResidualBlock(topology, input_channels, widths[0], topology.kernel_sizes[0])])
         self.skips.extend(Lift(topology, hidden, widths[i], i, deepest) for i in range(1, deepest))
+
+    def without_skips(self) -> None:
+        """Drops what only a decoder reads: all maps but the transformer's output."""
+        self.taps, self.skips = [], nn.ModuleList()
+        self.output_channels = self.output_channels[-1:]
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """One map per level."""
@@ -64,7 +70,13 @@ class VisionTransformer(nn.Module):
             if i in self.taps:
                 tapped.append(tokens)
         *inner, deepest = [t.transpose(1, 2).unflatten(2, grid) for t in (*tapped, self.norm(tokens))]
-        return [*(skip(m) for skip, m in zip(self.skips, [x, *inner], strict=True)), deepest]
+        read = [x, *inner] if len(self.skips) else []
+        return [*(skip(m) for skip, m in zip(self.skips, read, strict=True)), deepest]
+
+
+def level_widths(topology: Topology, width: int, hidden: int) -> list[int]:
+    """Channels per level, high to low resolution; the deepest is the transformer's."""
+    return [*(width * 2**level for level in range(min(LEVELS, topology.n_stages) - 1)), hidden]
 
 
 class UNETR(Network):
@@ -97,10 +109,18 @@ class UNETR(Network):
         deep_supervision: bool = False,
     ) -> None:
         super().__init__()
-        deepest = min(LEVELS, topology.n_stages) - 1
-        widths = [*(width * 2**level for level in range(deepest)), hidden]
+        widths = level_widths(topology, width, hidden)
         self.encoder = VisionTransformer(input_channels, topology, widths)
         self.decoder = ResidualDecoder(topology, widths, num_classes, deep_supervision)
+
+    @classmethod
+    def pooled_encoder(
+        cls, input_channels: int, topology: Topology, *, width: int, hidden: int, image_channels: int | None = None
+    ) -> VisionTransformer:
+        """The encoder alone, for heads on its pooled maps."""
+        encoder = VisionTransformer(input_channels, topology, level_widths(topology, width, hidden))
+        encoder.without_skips()
+        return encoder
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Logits for the input (B, C, Z, Y, X)."""

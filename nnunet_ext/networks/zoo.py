@@ -5,6 +5,7 @@ Plain data: importing this file imports no torch. CONTRIBUTING.md shows how a ba
 
 from nnunet_ext.networks import recipes
 from nnunet_ext.networks.spec import MODALITIES, SINGLE_WIDTHS, Branch, NetworkSpec, Stage, doubling
+from nnunet_ext.networks.tasks import DETECTION
 
 UNET = ("Cicek 2016, 3D U-Net", "https://arxiv.org/abs/1606.06650")
 NNUNET = ("Isensee 2021, nnU-Net", "https://doi.org/10.1038/s41592-020-01008-z")
@@ -356,7 +357,7 @@ ZOO: tuple[NetworkSpec, ...] = (
         options={"trunk": (STRIDE,)},
         dimensions=(3,),
         usual_size=ROI_SIZE,
-        detector=True,
+        task=DETECTION,
         recipe={"coordinates": True},
         paper=(UNET, COORDCONV),
         differs="coordinates of the whole volume, once, beside the image",
@@ -369,7 +370,7 @@ ZOO: tuple[NetworkSpec, ...] = (
         widths=ROI_WIDTHS,
         dimensions=(3,),
         usual_size=ROI_SIZE,
-        detector=True,
+        task=DETECTION,
         recipe={**recipes.HYBRID, "coordinates": True},
         recipe_source=recipes.HYBRID_SOURCE,
         paper=(MOBILE_UNETR, MOBILEVIT_PAPER, COORDCONV),

@@ -68,6 +68,14 @@ def source_of(run: Run, results: Results) -> Source:
     return Source(run.method, run.fold, run.seed, str(run.predictions), results)
 
 
+def by_patient(results: Results, targets: Targets | None) -> Results:
+    """The results with the patients that the targets name: a prediction from images alone does not know them."""
+    if targets is None:
+        return results
+    patients = results.table["case"].map(targets.groups).fillna(results.table["patient"])
+    return replace(results, table=results.table.assign(patient=patients))
+
+
 def columns_of(sources: Sequence[Source]) -> dict[str, Column]:
     """The columns, if all sources declare the same.
 

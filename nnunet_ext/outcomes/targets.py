@@ -1,6 +1,6 @@
 """The targets of a dataset: its table read by its schema, every cell checked before anything uses one."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import nan
@@ -173,22 +173,27 @@ def observed(column: Column, row: Row) -> bool:
     return not CENSORING[mark]
 
 
-def group_cases(rows: dict[str, Row], columns: Sequence[str]) -> dict[str, str]:
-    """Case -> the first case that it is bound to by equal values of one of the columns, directly or by others.
+def group_cases(rows: Mapping[str, Row], columns: Sequence[str]) -> dict[str, str]:
+    """Case -> the first case that it is bound to by equal values of one of the columns; see :func:`bound`."""
+    return bound({case: [(column, row[column]) for column in columns] for case, row in rows.items()})
+
+
+def bound(marks: Mapping[str, Iterable[Hashable]]) -> dict[str, str]:
+    """Case -> the first case with which it shares a mark, directly or by others.
 
     A patient with two names and a scan under two patients are one patient then.
     """
-    leader = {case: case for case in rows}
+    leader = {case: case for case in marks}
 
     def first(case: str) -> str:
         while leader[case] != case:
             case = leader[case]
         return case
 
-    order = {case: place for place, case in enumerate(rows)}
-    seen: dict[tuple[str, str], str] = {}
-    for case, row in rows.items():
-        for column in columns:
-            pair = sorted((first(seen.setdefault((column, row[column]), case)), first(case)), key=order.__getitem__)
+    order = {case: place for place, case in enumerate(marks)}
+    seen: dict[Hashable, str] = {}
+    for case, own in marks.items():
+        for mark in own:
+            pair = sorted((first(seen.setdefault(mark, case)), first(case)), key=order.__getitem__)
             leader[pair[1]] = pair[0]
-    return {case: first(case) for case in rows}
+    return {case: first(case) for case in marks}

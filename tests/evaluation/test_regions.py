@@ -27,6 +27,12 @@ def test_regions_of_editions(edition, wt, tc, et):
     assert list(scheme.regions) == ["WT", "TC", "ET", "NCR", "ED", *(["RC"] if edition == "2024" else [])]
 
 
+@pytest.mark.parametrize("labels", [LABELS, REGIONS])
+def test_an_ignore_label_beside_those_of_brats(labels):
+    scheme = scheme_of_dataset({"labels": {**labels, "ignore": 4}})
+    assert (scheme.name, scheme.ignore, scheme.foreign({0, 1, 2, 3, 4, 5})) == ("2023", 4, [5])
+
+
 def test_classes_take_the_place_of_labels():
     volume = np.array([0, 1, 2, 4])
     assert EDITIONS["2021"].classes_of(volume).tolist() == [0, 1, 2, 3]

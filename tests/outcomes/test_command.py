@@ -189,6 +189,19 @@ def test_a_case_of_the_validation_in_the_external_test_is_refused(workspace, cap
     assert not (workspace / "out").exists()
 
 
+def test_the_patients_of_predictions_are_those_of_the_targets(workspace, capsys):
+    """A table that predict-cases wrote knows no patients."""
+    words = external(workspace)
+    table = pd.read_csv(workspace / "preprocessed" / DATASET / "targets.csv", dtype=str)
+    table.loc[table["case"] == "newcase007", "patient"] = "p03"
+    table.to_csv(workspace / "preprocessed" / DATASET / "targets.csv", index=False)
+    for name in ("Good", "Weak", "Noise"):
+        found = read(workspace / "new" / name)
+        write(workspace / "new" / name, found.table.drop(columns="patient"), list(found.columns.values()))
+    assert outcomes(workspace, *words, "--covariates", "none") == 2
+    assert "The patient case006 is in the validation and in the external test (1 are)" in capsys.readouterr().err
+
+
 # --- bad input
 
 

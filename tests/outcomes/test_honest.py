@@ -327,6 +327,19 @@ def test_covariates_alone_by_an_accelerated_failure_time_model():
     assert set(baselines.from_covariates(DAYS, none, age, test, age).prediction) == {np.median(time)}
 
 
+def test_a_fit_that_does_not_converge_is_told(monkeypatch):
+    import lifelines
+    from lifelines.exceptions import ConvergenceError
+
+    def fit(*_):
+        raise ConvergenceError("no")
+
+    monkeypatch.setattr(lifelines.WeibullAFTFitter, "fit", fit)
+    known = baselines.Known(np.ones(3), np.zeros(3, bool))
+    with pytest.raises(ValueError, match=r"The covariates of days cannot be fitted to the 3 training cases of a fold"):
+        baselines.from_covariates(DAYS, known, np.ones((3, 1)), Predictions(np.ones(1), np.ones(1)), np.ones((1, 1)))
+
+
 def test_without_lifelines_the_covariates_of_a_survival_are_refused(monkeypatch):
     monkeypatch.setattr(baselines, "find_spec", lambda name: None)
     known = baselines.Known(np.ones(3), np.zeros(3, bool))

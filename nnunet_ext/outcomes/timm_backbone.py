@@ -1,0 +1,60 @@
+"""Backbones of timm (https://github.com/huggingface/pytorch-image-models) as encoders in 2D; nnunetv2 brings timm."""
+
+from typing import Any
+
+import timm
+from torch import Tensor, nn
+
+from nnunet_ext.networks.topology import Topology
+
+
+class TimmEncoder(nn.Module):
+    """(B, C, Y, X) -> one map (B, F, 1, 1): the features that timm's own classifier reads.
+
+    Args:
+        input_channels: C.
+        topology: its patch is the size for which a backbone makes position tables, where it has such.
+        width: not used, the architecture has its own.
+        model: timm's name, with the tag of its published weights.
+        image_channels: not used, all input channels are read alike.
+
+    Raises:
+        ValueError: this version of timm has no such architecture, or not for the patch.
+    """
+
+    def __init__(
+        self,
+        input_channels: int,
+        topology: Topology,
+        *,
+        width: int,
+        model: str,
+        image_channels: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.name = model
+        self.model: Any = _created(model, input_channels, topology.patch_size)
+        self.output_channels = [self.model.num_features if self.model.num_features else self.model.head_hidden_size]
+
+    @classmethod
+    def pooled_encoder(cls, input_channels: int, topology: Topology, **options: Any) -> "TimmEncoder":
+        """The encoder itself."""
+        return cls(input_channels, topology, **options)
+
+    @staticmethod
+    def initialize(module: nn.Module) -> None:
+        """Nothing: timm initialises each architecture as its paper does."""
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """The pooled features."""
+        features: Tensor = self.model(x)  # without a classifier timm's networks end with them
+        return [features[:, :, None, None]]
+
+
+def _created(model: str, channels: int, patch: tuple[int, ...] | None) -> nn.Module:
+    if not timm.is_model(model.partition(".")[0]):
+        raise ValueError(f"timm {timm.__version__} has no {model}; install another version of timm.")
+    # attention over positions has tables for one size: architectures without such do not take the argument
+    sized = {"img_size": patch} if patch and "coatnet" in model else {}
+    created: nn.Module = timm.create_model(model, pretrained=False, in_chans=channels, num_classes=0, **sized)
+    return created
