@@ -34,6 +34,7 @@ from nnunet_ext.outcomes.honest import Drawn, Fold, level_for, primary_of, prove
 TOLERATED = 0.05
 METHODS, FOLDS, FEATURES = 3, 5, 20
 PENALTY = 5.0
+PART = 10  # rows that only show what a true effect gives see one experiment in so many
 COLUMNS = (
     Column("grade", "class", ("LGG", "HGG")),
     Column("stage", "ordinal", ("short", "medium", "long")),
@@ -131,15 +132,16 @@ def rows_of(pool: ProcessPoolExecutor, experiments: int) -> list[dict[str, Any]]
     """One row per scenario."""
     rows = []
     for scenario in SCENARIOS:
-        done = pool.map(partial(experiment, scenario), range(experiments), chunksize=10)
+        count = -(-experiments // PART) if scenario.explained else experiments
+        done = pool.map(partial(experiment, scenario), range(count), chunksize=10)
         told = f"{scenario.column.kind}, {scenario.patients} patients"
-        hits = np.array(list(tqdm(done, told, experiments, disable=None)))
+        hits = np.array(list(tqdm(done, told, count, disable=None)))
         rows.append(
             {
                 "kind": scenario.column.kind,
                 "patients": scenario.patients,
                 "explained": scenario.explained,
-                "experiments": experiments,
+                "experiments": count,
                 "claims": float(hits[:, 0].mean()),
                 "claims_without_the_rule": float(hits[:, 1].mean()),
             }

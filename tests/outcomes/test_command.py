@@ -239,10 +239,8 @@ def nan(workspace):
 
 
 def shared_patient(workspace):
-    for path in (workspace / "results").rglob(TABLE_FILE):
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-        frame["patient"] = "p00"
-        frame.to_csv(path, index=False)
+    path = workspace / "preprocessed" / DATASET / "targets.csv"
+    pd.read_csv(path, dtype=str).assign(patient="p00").to_csv(path, index=False)
 
 
 def no_json(workspace):
@@ -268,7 +266,7 @@ def other_dataset(workspace):
         (other_fold, "holds rows of fold 2; validate fold 1 again."),
         (twice, "has the case "),
         (nan, "has 'nan' as prediction of score for "),
-        (shared_patient, "The patient p00 has cases in fold 0 and in fold 1"),
+        (shared_patient, "The patient case000 has cases in fold 0 and in fold 1"),
         (no_json, "holds no case_metrics.json; the validation of a case-level training writes both."),
         (all_fold, "was validated on the cases it was trained on; name folds with a number."),
         (other_dataset, "The trainings are of several datasets, Dataset501_Made, Dataset502_Other"),
