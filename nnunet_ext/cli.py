@@ -51,6 +51,7 @@ COMMANDS = (
     ),
     Command("sweep", "nnunet_ext.commands.sweep", "train, predict and compare many networks: trainers, seeds, folds"),
     Command("compare", "nnunet_ext.commands.compare", "compare trainings: tables, statistics, and what may be claimed"),
+    Command("outcomes", "nnunet_ext.commands.outcomes", "judge case-level trainings against baselines, with intervals"),
     Command("ensemble", "nnunet_ext.commands.ensemble", "average models with weights found on validation cases only"),
     Command(
         "contributions",
