@@ -32,7 +32,7 @@ REQUIREMENTS = [
 EXTRAS = {
     "peers": ["monai>=1.5"],
     "tensorboard": ["tensorboard"],
-    "sweep": ["ray>=2.50", "submitit>=1.5", "PyYAML", "rich"],
+    "sweep": ["ray>=2.50", "submitit>=1.5", "PyYAML", "rich", "filelock"],
     "report": [
         "statsmodels>=0.15",
         "scikit-posthocs>=0.17",

@@ -49,10 +49,21 @@ COMMANDS = (
         "nnunet_ext.commands.evaluate",
         "Dice, HD95, NSD and lesions by the conventions of BraTS and nnU-Net",
     ),
+    Command("sweep", "nnunet_ext.commands.sweep", "train, predict and compare many networks: trainers, seeds, folds"),
     Command("compare", "nnunet_ext.commands.compare", "compare trainings: tables, statistics, and what may be claimed"),
     Command("ensemble", "nnunet_ext.commands.ensemble", "average models with weights found on validation cases only"),
     Command(
+        "contributions",
+        "nnunet_ext.commands.contributions",
+        "how much each modality carries of a segmentation: exact Shapley values",
+    ),
+    Command(
         "export-slicer", "nnunet_ext.commands.export_slicer", "write segmentations named and coloured for 3D Slicer"
+    ),
+    Command(
+        "predict-cases",
+        "nnunet_ext.commands.predict_cases",
+        "predict a grade, class, number or time for each case of a folder",
     ),
     Command("import-weights", "nnunet_ext.commands.import_weights", "take over weights of MONAI's UNETR or SwinUNETR"),
     Command("export", "nnunet_ext.commands.export", "write a trained model into one file without code, with checksums"),

@@ -23,7 +23,8 @@ ARROWS: dict[str, set[str] | None] = {
     "profiling": {"networks"},
     "planning": {"profiling", "networks", "nnunetv2"},
     "evaluation": set(),
-    "experiments": {"trainers", "evaluation", "planning"},  # trainers: names and words, which load no torch
+    # trainers, networks: declarations, names and words, which load no torch
+    "experiments": {"networks", "trainers", "evaluation", "planning", "images"},
     "explain": {"coordinates", "trainers", "networks", "evaluation", "nnunetv2"},
     "ensembling": {"evaluation", "nnunetv2"},
     "outcomes": {"networks", "trainers", "evaluation", "nnunetv2"},

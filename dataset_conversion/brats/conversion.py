@@ -18,6 +18,8 @@ from dataset_conversion.brats.problem import Problem
 from dataset_conversion.brats.record import Record, fingerprint
 from dataset_conversion.brats.splits import FOLDS, Split, choose_test, make_splits
 from dataset_conversion.brats.steps import Step, steps_of
+from dataset_conversion.brats.survival import read_survival
+from dataset_conversion.brats.targets import rows_of, texts_of, write_targets
 from dataset_conversion.brats.telling import tell_found, tell_problems, tell_warnings
 from dataset_conversion.brats.work import Auditor, Writer
 from dataset_conversion.brats.workers import in_threads
@@ -32,6 +34,7 @@ class Conversion:
         self.tree, self.options, self.target = tree, options, target
         self.last = target / ("dataset.json" if options.labelled else "cases.csv")  # of all files to be written
         self.jobs = jobs
+        self.survival, self.bad_cells = read_survival(tree.tables, tree.cases)
         self.previous = self._previous()
         self.record = Record(options.as_json())
         self.changed: set[str] = set()
@@ -67,7 +70,7 @@ class Conversion:
             for duplicate in duplicates:
                 say(f"Converted all the same: {duplicate.case} {duplicate.file} {duplicate.text}.")
             duplicates = []
-        return [*self.tree.troubles, *self.record.problems(self.tree.cases), *duplicates]
+        return [*self.tree.troubles, *self.bad_cells, *self.record.problems(self.tree.cases), *duplicates]
 
     def _previous(self) -> Record | None:
         """Record of an earlier run; ValueError if the folder holds another dataset than this run would make."""
@@ -154,6 +157,7 @@ class Conversion:
     def _finish(self, good: dict[str, Case], test: set[str], splits: list[Split], problems: list[Problem]) -> None:
         """Write the tables and, last, ``dataset.json``: nnU-Net sees a whole dataset or none."""
         tables = [self.target / "cases.csv", *([self.target / "splits_final.json"] if splits else []), self.last]
+        self._write_targets(good, test)
         if all(path.exists() for path in tables):
             say(f"{self.target} is complete.")
             return
@@ -167,6 +171,14 @@ class Conversion:
                 self.last, dataset_json(self.target.name, self.tree.edition, self.options, len(good) - len(test))
             )
         self._say_what_is_there(len(good), len(test), splits)
+
+    def _write_targets(self, good: dict[str, Case], test: set[str]) -> None:
+        """Write what is known of whole cases; what somebody has changed since stays."""
+        if not self.options.labelled:
+            return
+        cases = with_shared_patients(good, self.record.reports)
+        for name in write_targets(self.target, texts_of(rows_of(cases, test, self.survival))):
+            say(f"{self.target / name} is not what the source says and stays; remove it to have it written anew.")
 
     def _say_what_is_there(self, good: int, test: int, splits: list[Split]) -> None:
         say(f"{self.target}: {good - test} cases in imagesTr, {test} in imagesTs")

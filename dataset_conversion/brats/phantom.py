@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dataset_conversion.brats.outcome import Outcome
+
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Shape = tuple[int, int, int]
@@ -106,8 +108,13 @@ def _healthy(grid: Array, radius: Array, inside: Mask, rng: np.random.Generator)
     return {"white": np.ones_like(depth), "grey": grey, "fluid": fluid, "gliosis": rim, "vessel": vessel}
 
 
-def _foci(rng: np.random.Generator, number: int, core: float, enhancing: bool) -> list[Focus]:
-    """Draw foci in the white matter; those after the first are smaller and lie on the other side."""
+def _foci(
+    rng: np.random.Generator, number: int, core: float, enhancing: bool, planted: float | None = None
+) -> list[Focus]:
+    """Draw foci in the white matter; those after the first are smaller and lie on the other side.
+
+    ``planted`` is the radius of the first one where it is not to be drawn.
+    """
     side = rng.choice([-1.0, 1.0])
     foci = []
     for index in range(number):
@@ -115,6 +122,7 @@ def _foci(rng: np.random.Generator, number: int, core: float, enhancing: bool) -
         direction[2] = side * (1 if index % 2 == 0 else -1) * max(abs(direction[2]), 0.4)
         centre = direction / np.linalg.norm(direction) * rng.uniform(0.35, 0.6)
         radius = rng.uniform(0.32, 0.46) if index == 0 else rng.uniform(0.20, 0.26)
+        radius = radius if planted is None or index else planted
         necrosis = rng.uniform(0.45, 0.7) if enhancing else 1.0
         foci.append(Focus(centre.astype(np.float32), radius, core * rng.uniform(0.95, 1.05), necrosis))
     return foci
@@ -163,19 +171,23 @@ def _acquire(signal: Array, inside: Mask, rng: np.random.Generator) -> NDArray[n
     return image
 
 
-def make_phantom(shape: Shape, seed: int, index: int) -> Phantom:
+def make_phantom(shape: Shape, seed: int, index: int, outcome: Outcome | None = None) -> Phantom:
     """Make case ``index`` of the set that ``seed`` names, ``shape`` (z, y, x) in voxels of 1 mm.
 
     In every four cases one is LGG, half of these without enhancing tumour; in every three one is multi-focal: a
-    schedule and not a draw, so that small sets have all kinds.
+    schedule and not a draw, so that small sets have all kinds. With an ``outcome`` the tumour is one of its radius, and
+    its core enhances unless it is of low grade.
     """
     rng = np.random.default_rng([seed, index])
     low_grade, enhancing, number = index % 4 == 3, index % 8 != 3, 2 + index % 2 if index % 3 == 1 else 1
+    if outcome:
+        low_grade, enhancing, number = outcome.low_grade, not outcome.low_grade, 1
     grid = _grid(shape, rng)
     radius = np.sqrt((grid**2).sum(axis=0)) * (1 + np.float32(0.03) * smooth_field(rng, shape, 8))
     inside = radius < 1
     shares = _healthy(grid, radius, inside, rng)
-    depths = _tumour(grid, inside, _foci(rng, number, rng.uniform(0.58, 0.75), enhancing), rng)
+    foci = _foci(rng, number, rng.uniform(0.58, 0.75), enhancing, outcome.radius if outcome else None)
+    depths = _tumour(grid, inside, foci, rng)
     soft = 0.03
     shares["edema"] = _ramp(depths["edema"], soft)
     if enhancing:

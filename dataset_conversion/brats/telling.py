@@ -9,6 +9,7 @@ from dataset_conversion.brats.editions import NEIGHBOURS
 from dataset_conversion.brats.output import say
 from dataset_conversion.brats.problem import Problem
 from dataset_conversion.brats.record import Report
+from dataset_conversion.brats.survival import is_of_survival
 
 
 def tell_found(tree: Tree, file_ending: str) -> None:
@@ -35,7 +36,9 @@ def _tell_tables(tree: Tree) -> None:
     """Say which tables were read in vain, and which hold what is not converted."""
     for table in tree.tables:
         number = table.names(tree.cases)
-        if not table.is_of_grades:
+        if is_of_survival(table):
+            say(f"{table.path} has survival, age or resection of {number} of {len(tree.cases)} cases.")
+        elif not table.is_of_grades:
             say(f"{table.path} has rows of {number} of {len(tree.cases)} cases and stays where it is.")
         elif not table.grades().keys() & {name.lower() for name in tree.cases}:
             say(f"No grades found in {table.path} ({number} of {len(tree.cases)} cases have a row there).")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from dataset_conversion.brats.outcome import TABLE, TABLES, plant, write_survival
 from dataset_conversion.brats.output import make_tolerant, say
 from dataset_conversion.brats.phantom import MINIMUM_EDGE, make_phantom
 from dataset_conversion.brats.phantom_tree import LAYOUTS, case_folder, write_case
@@ -27,7 +28,24 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     made.add_argument("--seed", type=int, default=0, help="another seed gives other brains (default: 0)")
     made.add_argument("--edition", choices=list(LAYOUTS), default="2018", help="layout and names (default: 2018)")
+    made.add_argument(
+        "--outcomes", action="store_true",
+        help="plant grade, days and age, and write the survival table that the converter makes targets of (2018)",
+    )  # fmt: skip
     return made
+
+
+def _write(args: argparse.Namespace) -> None:
+    outcomes = {}
+    for index in tqdm(range(args.cases), desc="phantoms", unit="case"):
+        outcome = plant(args.seed, index) if args.outcomes else None
+        phantom = make_phantom(tuple(args.shape), args.seed, index, outcome)
+        folder = case_folder(args.out, args.edition, index, phantom.grade)
+        write_case(phantom, folder)
+        if outcome:
+            outcomes[folder.name] = outcome
+    if outcomes:
+        write_survival(folder.parents[1] / TABLE, args.edition, outcomes)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,10 +59,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.error(f"--seed is {args.seed}; give 0 or more")
     if min(args.shape) < MINIMUM_EDGE:
         arguments.error(f"--shape has an edge of {min(args.shape)} voxels; a brain needs at least {MINIMUM_EDGE}")
+    if args.outcomes and args.edition not in TABLES:
+        arguments.error(f"--outcomes has no table of survival in {args.edition}; take --edition {', '.join(TABLES)}")
     try:
-        for index in tqdm(range(args.cases), desc="phantoms", unit="case"):
-            phantom = make_phantom(tuple(args.shape), args.seed, index)
-            write_case(phantom, case_folder(args.out, args.edition, index, phantom.grade))
+        _write(args)
     except OSError as error:
         print(f"phantom_brats.py: {error}; give a folder that can be written.", file=sys.stderr)
         return 2

@@ -88,14 +88,20 @@ class CaseReport:
         }
 
     def locate(self, properties: Mapping[str, Any]) -> None:
-        """Adds each component's box in the image as it was read (z, y, x), from nnU-Net's properties of the case."""
+        """Adds the boxes in the image as it was read (z, y, x), from nnU-Net's properties of the case."""
         cropped = properties["shape_after_cropping_and_before_resampling"]
         scale = [n / m for n, m in zip(cropped, self.shape, strict=True)]
         first = [int(low) for low, _ in properties["bbox_used_for_cropping"]]
         shape = [properties["shape_before_cropping"][axis] for axis in self.order]
+
+        def located(box: Sequence[Sequence[int]]) -> list[list[int]]:
+            ends = zip(box, self.shape, strict=True)  # a crop may be larger than the volume
+            within = tuple(slice(max(start, 0), min(stop, n)) for (start, stop), n in ends)
+            return as_lists(dilate(to_image(within, scale, first, self.order), (0, 0, 0), shape))
+
         for component in self.facts["components"]:
-            box = tuple(slice(*ends) for ends in component["box"])
-            component["image_box"] = as_lists(dilate(to_image(box, scale, first, self.order), (0, 0, 0), shape))
+            component["image_box"] = located(component["box"])
+        self.facts["crop_image_boxes"] = [located(box) for box in self.facts["crop_boxes"]]
 
     def tell(self, log: Logger, case: str = NO_CASE) -> None:
         """Says what a user must not miss of a case."""

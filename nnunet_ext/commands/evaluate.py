@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from nnunet_ext import __version__
 from nnunet_ext.commands.preprocessed import find_dataset
 from nnunet_ext.commands.table import aligned
+from nnunet_ext.evaluation import roi
 from nnunet_ext.evaluation.conventions import CONVENTIONS, DEFAULT
 
 if TYPE_CHECKING:
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
     from nnunet_ext.evaluation.regions import Scheme
 
 SEARCH = "search"
-SHOWN = ("Dice", "HD95_pooled", "HD95_directed", "NSD", "precision", "recall", "lesionwise_Dice", "lesionwise_HD95")
+SHOWN = (
+    *("Dice", "HD95_pooled", "HD95_directed", "NSD", "precision", "recall", "lesionwise_Dice", "lesionwise_HD95"),
+    *roi.METRICS,
+)
 MOST_TOLD = 10
 LIBRARIES = ("numpy", "scipy", "SimpleITK", "pandas", "connected-components-3d")
 

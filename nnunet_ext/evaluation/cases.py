@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isnan
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_ext.evaluation import reading
+from nnunet_ext.evaluation import reading, roi
 from nnunet_ext.evaluation.conventions import CONVENTIONS
 from nnunet_ext.evaluation.metrics import failed, measure, values
 from nnunet_ext.evaluation.regions import ET, NCR, Scheme
@@ -25,11 +25,12 @@ SAME = 1e-9
 
 @dataclass(frozen=True)
 class Pair:
-    """The files of a case; None for one that is not there."""
+    """The files of a case; None for one that is not there. ``roi`` is the report of a cascade."""
 
     case: str
     reference: Path | None
     prediction: Path | None
+    roi: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Volumes:
         voxels: of the whole volume that count.
         spacing: mm, in the order of the axes.
         note: what a reader should know; empty if nothing.
+        seen: what a cascade's segmentation network saw, of the same shape; None without a cascade.
     """
 
     reference: NDArray[np.uint8]
@@ -68,6 +70,7 @@ class Volumes:
     voxels: int
     spacing: tuple[float, ...]
     note: str
+    seen: NDArray[np.bool_] | None = None
 
 
 def evaluate(pair: Pair, settings: Settings) -> dict[str, Any]:
@@ -82,6 +85,7 @@ def evaluate(pair: Pair, settings: Settings) -> dict[str, Any]:
 def failure(pair: Pair, settings: Settings, reason: str) -> dict[str, Any]:
     """The record of a case that could not be compared: the convention's worst values, and why."""
     worst = failed(CONVENTIONS[settings.convention], settings.tolerances)
+    worst |= dict.fromkeys(roi.METRICS, nan) if pair.roi else {}
     regions = {name: {"values": dict(worst), "note": ""} for name in settings.reference.regions}
     return {"case": pair.case, "failure": reason, "note": "", "regions": regions, "confusion": None, "conventions": {}}
 
@@ -109,7 +113,8 @@ def load(pair: Pair, settings: Settings) -> Volumes:
         ignored = true == settings.reference.ignore
         predicted = np.where(ignored, np.uint8(0), predicted)
         voxels -= int(np.count_nonzero(ignored))
-    return Volumes(classes, predicted, voxels, reference.spacing, reading.displacement(reference, prediction))
+    seen = roi.seen(pair.roi, reference.labels.shape)[box] if pair.roi else None
+    return Volumes(classes, predicted, voxels, reference.spacing, reading.displacement(reference, prediction), seen)
 
 
 def _check_labels(path: Path, labels: NDArray[np.integer], scheme: Scheme) -> None:
@@ -135,7 +140,8 @@ def _measured(volumes: Volumes, settings: Settings) -> dict[str, Any]:
             _mask(true, numbers), _mask(given, numbers), volumes.spacing, volumes.voxels, settings.tolerances
         )
         every = {c: values(facts, row, settings.tolerances) for c, row in CONVENTIONS.items()}
-        regions[name] = {"values": every[settings.convention], "note": facts.note()}
+        limits = {} if volumes.seen is None else roi.limits(_mask(true, numbers), volumes.seen)
+        regions[name] = {"values": {**every[settings.convention], **limits}, "note": facts.note()}
         unequal = [metric for metric in COMPARED if _differ([v[metric] for v in every.values()])]
         if unequal:
             conventions[name] = {metric: {c: v[metric] for c, v in every.items()} for metric in unequal}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunet_ext.evaluation import reading
+from nnunet_ext.evaluation import reading, roi
 from nnunet_ext.evaluation.cases import Pair
 from nnunet_ext.evaluation.regions import Scheme, detect, scheme_of_dataset
 
@@ -77,7 +77,7 @@ def pairs_of(
         ValueError: no case is in both.
     """
     wanted = sorted({*(references if expected is None else expected), *predictions})
-    pairs = [Pair(case, references.get(case), predictions.get(case)) for case in wanted]
+    pairs = [_pair(case, references.get(case), predictions.get(case)) for case in wanted]
     if not any(pair.reference and pair.prediction for pair in pairs):
         some, other = next(iter(sorted(references))), next(iter(sorted(predictions)))
         raise ValueError(
@@ -85,6 +85,10 @@ def pairs_of(
             f" {len(predictions)} predictions as {other}; give folders with equal names."
         )
     return pairs
+
+
+def _pair(case: str, reference: Path | None, prediction: Path | None) -> Pair:
+    return Pair(case, reference, prediction, roi.report_beside(prediction, case) if prediction else None)
 
 
 def expected_cases(choice: str, predictions: Path, predicted: Iterable[str]) -> list[str] | None:

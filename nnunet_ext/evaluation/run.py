@@ -14,7 +14,7 @@ from nnunet_ext.evaluation.processes import each
 from nnunet_ext.evaluation.table import whole
 
 DONE_FILE = "cases.jsonl"
-VERSION = 1
+VERSION = 2
 """Of what is measured; another one makes nothing of what was kept."""
 
 
@@ -71,9 +71,9 @@ def _kept(path: Path, header: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _sign(pair: Pair) -> list[list[int] | None]:
-    """Size and time of change of both files; None for one that is not there."""
+    """Size and time of change of the files; None for one that is not there."""
     found: list[list[int] | None] = []
-    for path in (pair.reference, pair.prediction):
+    for path in (pair.reference, pair.prediction, pair.roi):
         status = os.stat(path) if path else None
         found.append([status.st_size, status.st_mtime_ns] if status else None)
     return found

@@ -1,10 +1,12 @@
 """What an experiment consists of: stock commands, each with what it needs and the folder in which its result lies."""
 
+import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 Kind = Literal["train", "predict", "cascade"]
 
@@ -50,5 +52,35 @@ class Task:
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def full_environment(self) -> dict[str, str]:
-        """The caller's variables and the task's own."""
-        return {**os.environ, **self.environment}
+        """The caller's variables and the task's own; the programs beside this Python come first."""
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+        return {**os.environ, "PATH": path, **self.environment}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {**asdict(self), "folder": str(self.folder), "environment": dict(self.environment)}
+
+
+def task_of(record: Mapping[str, Any]) -> Task:
+    """The task that :meth:`Task.as_dict` gave."""
+    words = {name: tuple(record[name]) for name in ("command", "goes_on", "after")}
+    return Task(**{**record, **words, "folder": Path(record["folder"]), "needs": Needs(**record["needs"])})
+
+
+def write(tasks: Sequence[Task], path: Path) -> None:
+    """Writes the tasks for ``--status``, whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps([task.as_dict() for task in tasks], indent=1) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
+def read(path: Path) -> list[Task]:
+    """The tasks that :func:`write` wrote.
+
+    Raises:
+        ValueError: the file is not there, or something else.
+    """
+    try:
+        return [task_of(record) for record in json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, TypeError, KeyError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is no list of an experiment's tasks ({error}); name the folder of a sweep.") from None

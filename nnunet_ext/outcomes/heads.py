@@ -6,23 +6,19 @@ the training (:meth:`start`: the fold's own, so nothing of another fold enters),
 Shape letters: B cases of a batch, F features, K levels, O outputs of a head.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from nnunet_ext.outcomes.losses import (
-    CLASS,
-    ORDINAL,
-    REGRESSION,
-    SURVIVAL,
-    Target,
-    ordinal_log_probabilities,
-    widths,
-)
+from nnunet_ext.outcomes.columns import CLASS, ORDINAL, REGRESSION, SURVIVAL, Column
+from nnunet_ext.outcomes.losses import ordinal_log_probabilities, widths
 
 SMALLEST_SPREAD = 1e-8
+SMALLEST_TIME = 0.5  # in the column's unit: the logarithm of a time of 0
+LEVEL = 0.9  # of intervals: so many of the cases lie within
 
 
 class Head(nn.Module):
@@ -36,13 +32,13 @@ class Head(nn.Module):
     center: Tensor
     scale: Tensor
 
-    def __init__(self, features: int, column: Target) -> None:
+    def __init__(self, features: int, column: Column) -> None:
         super().__init__()
         self.column = column
         self.linear = nn.Linear(features, self.directions(column))
 
     @staticmethod
-    def directions(column: Target) -> int:
+    def directions(column: Column) -> int:
         """Numbers that depend on the features."""
         return widths([column])[0]
 
@@ -88,7 +84,7 @@ class OrdinalHead(Head):
     Outputs (B, K): location, c_1, d_2 ... d_(K-1); see :func:`.losses.ordinal_log_probabilities`.
     """
 
-    def __init__(self, features: int, column: Target) -> None:
+    def __init__(self, features: int, column: Column) -> None:
         super().__init__(features, column)
         self.linear = nn.Linear(features, 1, bias=False)  # a bias would be the cut-points' shift a second time
         self.first = nn.Parameter(torch.zeros(1))
@@ -112,7 +108,7 @@ class OrdinalHead(Head):
 
 
 class _Standardising(Head):
-    def __init__(self, features: int, column: Target) -> None:
+    def __init__(self, features: int, column: Column) -> None:
         super().__init__(features, column)
         self.register_buffer("center", torch.zeros(()))
         self.register_buffer("scale", torch.ones(()))
@@ -146,12 +142,12 @@ class SurvivalHead(_Standardising):
     Outputs (B, 2): median and log spread of the standardised logarithm of the time.
     """
 
-    def __init__(self, features: int, column: Target) -> None:
+    def __init__(self, features: int, column: Column) -> None:
         super().__init__(features, column)
         self.log_spread = nn.Parameter(torch.zeros(1))
 
     @staticmethod
-    def directions(column: Target) -> int:
+    def directions(column: Column) -> int:
         """See the base class."""
         return 1
 
@@ -162,17 +158,19 @@ class SurvivalHead(_Standardising):
 
     def start(self, values: Tensor, censored: Tensor) -> None:
         """See the base class; censored times count as they are, for a start alone."""
-        self._standardise(values.log())
+        self._standardise(values.clamp(min=SMALLEST_TIME).log())
         self.linear.bias.data.zero_()
         self.log_spread.data.fill_(-0.6)  # a logistic variable of spread 0.55 has the standard deviation 1
 
     def standardised(self, values: Tensor) -> Tensor:
         """See the base class."""
-        return super().standardised(values.log())
+        return super().standardised(values.clamp(min=SMALLEST_TIME).log())
 
     def read(self, outputs: Tensor) -> dict[str, Tensor]:
-        """See the base class."""
-        return {"value": (outputs[:, 0].double() * self.scale.double() + self.center.double()).exp()}
+        """The median, and ``lower`` and ``upper`` between which ``LEVEL`` of the times lie (B,)."""
+        median, reach = outputs[:, 0].double(), outputs[:, 1].double().exp() * math.log((1 + LEVEL) / (1 - LEVEL))
+        places = {"value": median, "lower": median - reach, "upper": median + reach}
+        return {name: (place * self.scale.double() + self.center.double()).exp() for name, place in places.items()}
 
 
 HEADS: Mapping[str, type[Head]] = {
@@ -196,7 +194,7 @@ class Heads(nn.Module):
     SKIPPED: ClassVar[str] = "seg_layers"  # nnU-Net's -pretrained_weights leaves what is called so as it is
 
     def __init__(
-        self, features: int, columns: Sequence[Target], hidden: Sequence[int] = (), dropout: float = 0.0
+        self, features: int, columns: Sequence[Column], hidden: Sequence[int] = (), dropout: float = 0.0
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
@@ -222,6 +220,12 @@ class Heads(nn.Module):
         """Before a training: the training cases' values (n, T), NaN where unknown, and which are censored (n, T)."""
         for head, of_head, flags in zip(self.each, values.unbind(1), censored.unbind(1), strict=True):
             head.start(of_head, flags)
+
+    @torch.no_grad()
+    def base_rates(self, cases: int) -> Tensor:
+        """(n, O): the outputs for so many cases of which nothing is known; after :meth:`start` the base rates."""
+        nothing = [torch.zeros(cases, head.linear.in_features, device=head.linear.weight.device) for head in self.each]
+        return torch.cat([head(features) for head, features in zip(self.each, nothing, strict=True)], 1)
 
     @torch.no_grad()
     def target(self, values: Tensor, censored: Tensor) -> Tensor:

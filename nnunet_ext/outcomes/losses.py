@@ -9,33 +9,15 @@ Shape letters: B cases of a batch, K levels, O outputs of a head, T target colum
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, huber_loss, logsigmoid, softplus
 
-CLASS, ORDINAL, REGRESSION, SURVIVAL = "class", "ordinal", "regression", "survival"
+from nnunet_ext.outcomes.columns import CLASS, ORDINAL, REGRESSION, SURVIVAL, Column
+
 HUBER_DELTA = 1.0  # in standard deviations of the training cases' values
-
-
-class Target(Protocol):
-    """What of a declared column a head and its loss ask; :class:`nnunet_ext.outcomes.columns.Column` has it."""
-
-    @property
-    def name(self) -> str:
-        """Of the column."""
-        ...
-
-    @property
-    def kind(self) -> str:
-        """``class``, ``ordinal``, ``regression`` or ``survival``."""
-        ...
-
-    @property
-    def levels(self) -> tuple[str, ...]:
-        """Of a class or an ordinal."""
-        ...
 
 
 def cut_points(outputs: Tensor) -> Tensor:
@@ -96,7 +78,7 @@ def survival_loss(outputs: Tensor, log_time: Tensor, censored: Tensor) -> Tensor
     return torch.where(censored.bool(), lived, 2 * lived - z + outputs[:, 1])
 
 
-def widths(columns: Sequence[Target]) -> list[int]:
+def widths(columns: Sequence[Column]) -> list[int]:
     """Outputs of each column's head."""
     fixed = {REGRESSION: 1, SURVIVAL: 2}
     return [fixed.get(column.kind, len(column.levels)) for column in columns]
@@ -114,7 +96,7 @@ class CaseLoss(nn.Module):
     """
 
     def __init__(
-        self, columns: Sequence[Target], weights: Mapping[str, Sequence[float]] | None = None, smoothing: float = 0.0
+        self, columns: Sequence[Column], weights: Mapping[str, Sequence[float]] | None = None, smoothing: float = 0.0
     ) -> None:
         super().__init__()
         self.columns, self.smoothing = tuple(columns), smoothing
@@ -133,7 +115,7 @@ class CaseLoss(nn.Module):
         self.latest = {c.name: mean.detach() for c, mean in zip(self.columns, means, strict=True)}
         return torch.stack(means).sum()
 
-    def _of(self, column: Target, outputs: Tensor, value: Tensor, censored: Tensor) -> Tensor:
+    def _of(self, column: Column, outputs: Tensor, value: Tensor, censored: Tensor) -> Tensor:
         if column.kind == CLASS:
             weights = self.weights.get(column.name)
             given = None if weights is None else weights.to(outputs)
@@ -143,3 +125,27 @@ class CaseLoss(nn.Module):
         if column.kind == REGRESSION:
             return regression_loss(outputs, value)
         return survival_loss(outputs, value, censored)
+
+
+class ColumnParts:
+    """What the columns' losses were in a training step; has the form of :class:`nnunet_ext.trainers.losses.LossParts`.
+
+    Args:
+        loss: it is listened to.
+    """
+
+    def __init__(self, loss: CaseLoss) -> None:
+        self.NAMES: Mapping[str, str] = {column.name: f"loss of {column.name}" for column in loss.columns}
+        self.seen: list[dict[str, Tensor]] = []
+        loss.register_forward_hook(self._note)
+
+    def _note(self, loss: nn.Module, _inputs: Any, value: Tensor) -> None:
+        if value.requires_grad and isinstance(loss, CaseLoss):
+            self.seen.append(loss.latest)
+
+    def take(self) -> dict[str, Tensor]:
+        """The parts since the last call, averaged over the batches of an accumulation."""
+        seen, self.seen = self.seen, []
+        if not seen:
+            return {}
+        return {label: torch.stack([each[name] for each in seen]).mean() for name, label in self.NAMES.items()}

@@ -37,7 +37,8 @@ def _values(targets: Targets, column: Column) -> str:
         return _counts([column.levels[int(value)] for value in values], column.levels)
     censored = sum(not targets.observed(column.name, case) for case in known)
     told = f", {censored} censored" if column.kind == SURVIVAL else ""
-    return f"{_range(values.tolist())} {column.unit}{told}".strip() if len(values) else "none"
+    unit = f" ({column.unit})" if column.unit else ""
+    return f"{_range(values.tolist())}{unit}{told}" if len(values) else "none"
 
 
 def _cells(targets: Targets, covariate: Covariate) -> str:

@@ -8,6 +8,7 @@ import torch
 
 from nnunet_ext.networks import registry
 from nnunet_ext.networks.spec import COORDINATES, NetworkSpec
+from nnunet_ext.profiling.devices import Device
 from nnunet_ext.profiling.predict import follow_training, memory
 
 PRECISIONS = {"device": "amp", "AMP": "amp", "BF16": "bf16", "FP32": "fp32"}  # nnU-Net trains with amp on CUDA
@@ -25,6 +26,7 @@ class TrainingMemory:
         precision: a key of :data:`PRECISIONS`.
         accumulation: batches for one step of the optimiser.
         deep_supervision: whether the loss is of all resolutions.
+        device: whose kernels are assumed, ``cuda`` or ``cpu``.
     """
 
     spec: NetworkSpec
@@ -34,10 +36,11 @@ class TrainingMemory:
     precision: str = "device"
     accumulation: int = 1
     deep_supervision: bool = True
+    device: Device = "cuda"
     _known: dict[tuple[Any, ...], int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, spec: NetworkSpec, size: str, changed: Mapping[str, Any]) -> "TrainingMemory":
+    def of(cls, spec: NetworkSpec, size: str, changed: Mapping[str, Any], device: Device = "cuda") -> "TrainingMemory":
         """For a recipe, given the fields that it changes of nnU-Net's own and that may change memory.
 
         Raises:
@@ -49,7 +52,8 @@ class TrainingMemory:
                 "without it."
             )
         options = {name: value for name, value in changed.items() if name != "coordinates"}
-        return cls(spec, size, further_channels=COORDINATES * changed.get("coordinates", False), **options)
+        further = COORDINATES * changed.get("coordinates", False)
+        return cls(spec, size, further_channels=further, device=device, **options)
 
     def __call__(
         self, architecture: Mapping[str, Any], input_shape: Sequence[int], *, classes: int, image_channels: int
@@ -66,7 +70,7 @@ class TrainingMemory:
             ValueError: the network cannot be built for this plan.
         """
         shape = (input_shape[0], input_shape[1] + self.further_channels, *input_shape[2:])
-        key = (shape, classes, image_channels, architecture["strides"], architecture["kernel_sizes"])
+        key = (shape, classes, image_channels, str(architecture["strides"]), str(architecture["kernel_sizes"]))
         if key not in self._known:
             with torch.device("meta"):
                 network = registry.build(
@@ -85,6 +89,7 @@ class TrainingMemory:
                 precision=PRECISIONS[self.precision],
                 optimiser=self.optimiser,
                 accumulation=self.accumulation,
+                device=self.device,
             )
             self._known[key] = memory(peak).total
         return self._known[key]

@@ -236,6 +236,11 @@ class FittingPlanner(ExperimentPlanner):
             raise ValueError(
                 f"{spec.trainer} is a detector, which has a plan of its own; `nnunet_ext plan-roi` adds it."
             )
+        if not spec.task.decodes:
+            raise ValueError(
+                f"{spec.trainer} has no decoder whose memory could be predicted; train it with nnU-Net's plan or with "
+                f"that of the network that segments."
+            )
         if spec.branches:
             resolve_channels(spec.modalities, self._channel_names, self._source)
         if spec.input_size:

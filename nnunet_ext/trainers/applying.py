@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from itertools import chain, repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -29,7 +29,9 @@ VALIDATED = ("dice_per_class_or_region", "val_losses")
 class RecipeTrainer(ResumableTrainer):
     """Applies ``recipe``; what it leaves at nnU-Net's value is done as nnU-Net does it."""
 
+    SCORE: ClassVar[str] = "Mean Dice"
     grad_scaler: Any  # nnU-Net's
+    loss_parts: Any  # what the parts of a step's loss were, with the names that they have in the log
 
     def _apply_recipe(self) -> None:
         """Called by the constructor, after nnU-Net's."""
@@ -73,7 +75,7 @@ class RecipeTrainer(ResumableTrainer):
             reason = str(error)
         else:
             update(self.network, self.optimizer, self.recipe.clip, self.grad_scaler)
-            absent = {name: torch.full_like(loss, torch.nan) for name in LossParts.NAMES.values()}
+            absent = {name: torch.full_like(loss, torch.nan) for name in self.loss_parts.NAMES.values()}
             values = {"loss": loss, **absent, **self.loss_parts.take()}
             numbers = torch.stack([value.float() for value in values.values()]).cpu().numpy()
             return dict(zip(values, (np.asarray(number) for number in numbers), strict=True))
@@ -119,13 +121,16 @@ class RecipeTrainer(ResumableTrainer):
     def on_validation_epoch_end(self, val_outputs: list[dict]) -> None:
         """As nnU-Net's; an epoch without validation has the values of the last one, its moving average too."""
         if val_outputs:
-            super().on_validation_epoch_end(val_outputs)
+            self._log_validation(val_outputs)
             return
         for name in VALIDATED:
             self.logger.log(name, self.logger.get_value(name, -1), self.current_epoch)
         for name in ("mean_fg_dice", "ema_fg_dice"):  # nnU-Net's logger would move the average
             log = self.logger.local_logger
             log.log(name, log.get_value(name, -1), self.current_epoch)
+
+    def _log_validation(self, outputs: list[dict]) -> None:
+        super().on_validation_epoch_end(outputs)
 
     # --- early stopping
 
@@ -144,20 +149,24 @@ class RecipeTrainer(ResumableTrainer):
 
     def _check_full_volumes(self) -> None:
         """Ends the training unless full volumes are segmented better than by the best checkpoint."""
-        now, best = mean_dice(self), self._dice_of_best()
+        now, best = self.full_volume_score(), self._score_of_best()
         end = best is None or not now > best
         check = {"epoch": self.current_epoch - 1, "now": now, "best": best, "stopped": end}
         self.my_init_kwargs[CHECKS] = [*self._checks, check]
         told = f"{now:.4f} now" + ("" if best is None else f", {best:.4f} with the best checkpoint")
         self.print_to_log_file(
-            f"No better pseudo Dice for {self.recipe.patience} epochs. Mean Dice on full volumes: {told}. "
+            f"No better pseudo Dice for {self.recipe.patience} epochs. {self.SCORE} on full volumes: {told}. "
             + ("The training ends." if end else "The training goes on.")
         )
         if end:
             self.num_epochs = self.current_epoch
 
-    def _dice_of_best(self) -> float | None:
-        """Mean Dice on full volumes of the best checkpoint; None where none was written."""
+    def full_volume_score(self) -> float:
+        """How good the network as it is does on full validation volumes; the larger the better."""
+        return mean_dice(self)
+
+    def _score_of_best(self) -> float | None:
+        """The same of the best checkpoint; None where none was written."""
         distributed.wait()
         path = Path(self.output_folder, checkpoints.BEST)
         if self.disable_checkpointing or not path.is_file():
@@ -165,9 +174,9 @@ class RecipeTrainer(ResumableTrainer):
         network = self.bare_network
         mine = {name: value.clone() for name, value in network.state_dict().items()}
         network.load_state_dict(checkpoints.read(path, mine)["network_weights"])
-        dice = mean_dice(self)
+        score = self.full_volume_score()
         network.load_state_dict(mine)
-        return dice
+        return score
 
     # --- the recipe on disk
 

@@ -10,6 +10,7 @@ from nnunet_ext.networks import registry
 from nnunet_ext.networks.spec import NetworkSpec
 from nnunet_ext.trainers.grammar import parse
 from nnunet_ext.trainers.recipe import Recipe
+from nnunet_ext.trainers.threads import set_threads
 
 if TYPE_CHECKING:
     from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
@@ -36,6 +37,7 @@ def build_network(
         output_channels: number of logit maps.
         deep_supervision: whether forward returns the list of logits; with ``NoDS`` it never does.
     """
+    set_threads()
     set_coordinates(configuration, recipe.coordinates)
     network: Any = registry.build(
         spec,

@@ -4,6 +4,7 @@ The classes are made once per process, define no methods, and are found again by
 """
 
 from functools import cache
+from pydoc import locate
 
 from nnunet_ext.trainers.base import ExtTrainer
 from nnunet_ext.trainers.grammar import parse
@@ -22,5 +23,7 @@ def trainer_class(name: str) -> type[ExtTrainer]:
     parsed = parse(name)
     if parsed is None:
         raise AttributeError(f"module {MODULE!r} has no trainer {name!r}")
+    base = locate(parsed.spec.task.trainer)
+    assert isinstance(base, type), f"{parsed.spec.task.trainer} is no trainer"
     attributes = {"spec": parsed.spec, "size": parsed.size, "recipe": parsed.recipe, "__module__": MODULE}
-    return type(name, (ExtTrainer,), attributes)
+    return type(name, (base,), attributes)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from nnunet_ext.networks.registry import PREFIX, default_size, specs
+from nnunet_ext.networks.registry import PREFIX, case_specs, default_size, specs
 from nnunet_ext.networks.spec import NetworkSpec
 from nnunet_ext.trainers.recipe import Recipe
 from nnunet_ext.trainers.words import LARGEST_SEED, WORDS
@@ -38,15 +38,16 @@ def parse(name: str) -> TrainerName | None:
     if not name.startswith(PREFIX):
         return None
     network, *words = name.removeprefix(PREFIX).split("_")
-    spec = next((s for s in specs() if s.trainer == network), None)
+    spec = next((s for s in (*specs(), *case_specs()) if s.trainer == network), None)
     if spec is None:
         return None
-    indices = [_index_of(spec, word, name) for word in words]
-    _check_order(PREFIX + network, words, indices, name)
+    indices = [index_of(spec, word, name) for word in words]
+    check_order(PREFIX + network, words, indices, name)
     size = words.pop(0) if SIZE in indices else default_size(spec)
     if size is None:
         legal = " or ".join(f"{PREFIX}{spec.trainer}_{s}" for s in spec.sizes)
         raise ValueError(f"{name}: this network's size is always written: {legal}.")
+    _check_task(spec, words, name)
     _check_spelling(spec, words, name)
     check_length(name + USUAL_FOLDER)
     return TrainerName(spec, size, _recipe(spec, words, name))
@@ -71,14 +72,14 @@ def with_epochs(name: str, epochs: int) -> str:
     assert parsed is not None, f"{name} is no trainer of ours"
     network, *words = name.removeprefix(PREFIX).split("_")
     place = next(i for i, word in enumerate(WORDS) if word.kind == "epochs")
-    by_place = {_index_of(parsed.spec, word, name): word for word in words}
+    by_place = {index_of(parsed.spec, word, name): word for word in words}
     by_place.pop(place, None)
     if epochs != Recipe.epochs:
         by_place[place] = f"{epochs}epochs"
     return "_".join([PREFIX + network, *(word for _, word in sorted(by_place.items()))])
 
 
-def _index_of(spec: NetworkSpec, word: str, name: str) -> int:
+def index_of(spec: NetworkSpec, word: str, name: str) -> int:
     """Place of a word in the legal order; the size comes before all others."""
     if word in spec.sizes:
         return SIZE
@@ -94,7 +95,8 @@ def _index_of(spec: NetworkSpec, word: str, name: str) -> int:
     return index
 
 
-def _check_order(stem: str, words: Sequence[str], indices: Sequence[int], name: str) -> None:
+def check_order(stem: str, words: Sequence[str], indices: Sequence[int], name: str) -> None:
+    """Refuses two words of one kind, and words in another than the legal order, with a ValueError."""
     for i, index in enumerate(indices):
         if index in indices[:i]:
             first, kind = words[indices.index(index)], "size" if index == SIZE else WORDS[index].kind
@@ -104,9 +106,19 @@ def _check_order(stem: str, words: Sequence[str], indices: Sequence[int], name: 
         raise ValueError(f"{name}: the words stand in another order; the legal name is {'_'.join([stem, *ordered])}.")
 
 
+def _check_task(spec: NetworkSpec, words: Sequence[str], name: str) -> None:
+    for word in words:
+        kind = WORDS[index_of(spec, word, name)]
+        if spec.task not in kind.tasks:
+            tasks = " and ".join(task.name for task in kind.tasks)
+            raise ValueError(
+                f"{name}: {word!r} sets the {kind.kind}, which is for networks of {tasks} alone; leave it out."
+            )
+
+
 def _check_spelling(spec: NetworkSpec, words: Sequence[str], name: str) -> None:
     for word in words:
-        kind = WORDS[_index_of(spec, word, name)]
+        kind = WORDS[index_of(spec, word, name)]
         shorter = kind.shorter(kind.value(word))
         if shorter is not None:
             raise ValueError(
@@ -116,12 +128,12 @@ def _check_spelling(spec: NetworkSpec, words: Sequence[str], name: str) -> None:
 
 def _recipe(spec: NetworkSpec, words: Sequence[str], name: str) -> Recipe:
     """The recipe, unless a name with fewer words has it too: that would be a second name for the same training."""
-    recipe = _applied(spec, words, name)
-    if words and recipe == _applied(spec, [], name):
+    recipe = applied(spec, words, name)
+    if words and recipe == applied(spec, [], name):
         legal = "_".join(part for part in name.split("_") if part not in words)
         raise ValueError(f"{name}: {', '.join(words)} is what {spec.trainer} does anyway; the legal name is {legal}.")
     for word in words:
-        if _applied(spec, [other for other in words if other != word], name) == recipe:
+        if applied(spec, [other for other in words if other != word], name) == recipe:
             raise ValueError(
                 f"{name}: {word!r} is what {spec.trainer} does anyway; the legal name is {_with(name, word)}."
             )
@@ -129,10 +141,11 @@ def _recipe(spec: NetworkSpec, words: Sequence[str], name: str) -> Recipe:
     return recipe
 
 
-def _applied(spec: NetworkSpec, words: Sequence[str], name: str) -> Recipe:
+def applied(spec: NetworkSpec, words: Sequence[str], name: str) -> Recipe:
+    """The recipe of a family with these words, whether their name is the legal one or not."""
     changes: dict[str, Any] = {}
     for word in words:
-        kind = WORDS[_index_of(spec, word, name)]
+        kind = WORDS[index_of(spec, word, name)]
         changes |= kind.sets(kind.value(word))
     if changes.get("seed", 0) > LARGEST_SEED:
         raise ValueError(f"{name}: the largest seed is {LARGEST_SEED}, not {changes['seed']}.")

@@ -41,6 +41,9 @@ class Recipe:
         patience: epochs without a better pseudo Dice after which the training may end, or None.
         epochs: number of epochs.
         iterations: training iterations per epoch.
+        smoothing: part of a class's truth that is spread over all levels; case-level targets only.
+        balanced: whether levels of a class count by the inverse of their frequency; case-level targets only.
+        targets: the columns of targets.json that are trained, by their places (``1and3``); ``all`` of them.
         coordinates: whether three channels with each voxel's position follow the image's.
         seed: of initialisation and data, or None for none.
     """
@@ -65,6 +68,9 @@ class Recipe:
     epochs: int = 1000
     iterations: int = 250
     coordinates: bool = False
+    smoothing: float = 0.0
+    balanced: bool = False
+    targets: str = "all"
     seed: int | None = None
 
     def __post_init__(self) -> None:
@@ -75,6 +81,9 @@ class Recipe:
         for name, kind in (("warmup_epochs", "warm-up"), ("frozen_epochs", "a frozen encoder")):
             if (count := getattr(self, name)) >= self.epochs:
                 raise ValueError(f"{count} epochs of {kind} leave none of {self.epochs}; ask for fewer.")
+
+        if not 0 <= self.smoothing < 1:
+            raise ValueError(f"A label smoothing lies between 0 and 1, not at {self.smoothing:g}; Smooth1en1 is 0.1.")
 
     @classmethod
     def of(cls, spec: NetworkSpec, **changes: Any) -> "Recipe":

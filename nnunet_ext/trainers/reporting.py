@@ -9,11 +9,8 @@ from typing import Any
 from nnunet_ext.trainers import progress
 from nnunet_ext.trainers.applying import RecipeTrainer
 from nnunet_ext.trainers.board import Board
-from nnunet_ext.trainers.losses import LossParts
 from nnunet_ext.trainers.pretrained import Arrivals
 from nnunet_ext.trainers.progress_line import ProgressLine
-
-PARTS = tuple(LossParts.NAMES.values())
 
 
 class ReportingTrainer(RecipeTrainer):
@@ -75,7 +72,7 @@ class ReportingTrainer(RecipeTrainer):
         """As nnU-Net's; keeps the parts of the loss and the time."""
         super().on_train_epoch_end(train_outputs)
         self.seconds["training"] = time.monotonic() - self.phase_began
-        values = {name: [float(output[name]) for output in train_outputs] for name in PARTS}
+        values = {name: [float(output[name]) for output in train_outputs] for name in self.loss_parts.NAMES.values()}
         counted = {name: [v for v in found if not math.isnan(v)] for name, found in values.items()}
         self.parts = {name: sum(found) / len(found) for name, found in counted.items() if found}
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from nnunet_ext.networks.tasks import CASE_LEVEL, DETECTION, SEGMENTATION, TASKS, Task
 from nnunet_ext.trainers.recipe import Recipe
 
 NUMBER = "[1-9][0-9]{0,5}"
@@ -34,6 +35,7 @@ class Word:
         default: what happens without it.
         memory: field -> whether it changes the memory of a training step, and whether that is predicted.
         shorter: value -> the word's one legal spelling, where it has a shorter one.
+        tasks: of the networks for which it means something.
     """
 
     kind: str
@@ -45,6 +47,7 @@ class Word:
     default: str
     memory: Mapping[str, str | Mapping[Any, str]]
     shorter: Callable[[str], str | None] = lambda _: None
+    tasks: tuple[Task, ...] = TASKS
 
     @cached_property
     def regex(self) -> re.Pattern[str]:
@@ -162,6 +165,29 @@ WORDS: tuple[Word, ...] = (
         "Dice; Tversky index (0.3 of false positives, 0.7 of false negatives). Regions: sigmoid; classes: softmax",
         "DiceCE",
         {"loss": LOSS_MEMORY},
+        tasks=(SEGMENTATION, DETECTION),
+    ),
+    Word(
+        "label smoothing",
+        f"Smooth({RATE})",
+        "Smooth1en1",
+        lambda rate: {"smoothing": number(rate)},
+        "`Smooth<part>`",
+        "part of a class's truth that is spread over all levels; case-level networks",
+        "none",
+        {"smoothing": NOTHING},
+        tasks=(CASE_LEVEL,),
+    ),
+    Word(
+        "balance of levels",
+        "(Balanced)",
+        "Balanced",
+        lambda _: {"balanced": True},
+        "`Balanced`",
+        "levels of a class count by the inverse of their frequency among the training cases; case-level networks",
+        "every case counts alike",
+        {"balanced": NOTHING},
+        tasks=(CASE_LEVEL,),
     ),
     Word(
         "gradient clipping",
@@ -193,6 +219,7 @@ WORDS: tuple[Word, ...] = (
         "loss of the highest resolution alone; the other segmentation layers do not exist",
         "all resolutions but the lowest",
         {"deep_supervision": PREDICTED},
+        tasks=(SEGMENTATION, DETECTION),
     ),
     Word(
         "precision",
@@ -285,6 +312,17 @@ WORDS: tuple[Word, ...] = (
         "training steps per epoch; a fifth of it, at least one, for validation",
         "250",
         {"iterations": NOTHING},
+    ),
+    Word(
+        "targets",
+        "Target([1-9][0-9]*(?:and[1-9][0-9]*)*)",
+        "Target1and3",
+        lambda places: {"targets": places},
+        "`Target<i>`, `Target<i>and<k>`",
+        "the columns of targets.json that are trained, by their places from 1 on; case-level networks",
+        "all",
+        {"targets": NOTHING},
+        tasks=(CASE_LEVEL,),
     ),
     Word(
         "seed",

@@ -139,6 +139,9 @@ def test_boxes_are_told_in_the_image(images):
     for component in report["components"]:
         for inner, outer, n in zip(component["box"], component["image_box"], brain, strict=True):
             assert outer == [e + n.min() for e in inner]
+    for inner, outer in zip(report["crop_boxes"], report["crop_image_boxes"], strict=True):
+        ends = zip(inner, brain, strict=True)
+        assert outer == [[max(a, 0) + n.min(), min(b, n.max() + 1 - n.min()) + n.min()] for (a, b), n in ends]
 
 
 def test_a_prediction_is_continued(images):

@@ -48,7 +48,8 @@ def test_every_edition_becomes_the_same_dataset(edition: str, tree: Any, convert
     dataset = raw / folder
     assert names(raw) == {folder}
     assert names(dataset) == {
-        "imagesTr", "labelsTr", "cases.csv", "conversion.json", "dataset.json", "splits_final.json"
+        "imagesTr", "labelsTr", "cases.csv", "conversion.json", "dataset.json", "splits_final.json",
+        *(("targets.csv", "targets.json") if grade else ()),
     }  # fmt: skip
     assert len(names(dataset / "imagesTr")) == 12
     separator, kinds = ("-", ("t1n", "t1c", "t2w", "t2f")) if edition == "2023" else ("_", KINDS)

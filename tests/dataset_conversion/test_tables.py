@@ -46,13 +46,11 @@ def test_a_table_without_grades_of_these_cases_is_told(content: bytes, tree: Any
     assert f"No grades found in {source / 'name_mapping.csv'}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("content", ["BraTS18ID,Age,Survival,ResectionStatus\nBrats18_P02_2_1,60,400,GTR\n", "\xff;"])
-def test_survival_tables_are_told_and_stay(content: str, tree: Any, convert: Any, capsys: Any) -> None:
+def test_a_survival_table_without_its_columns_is_told_and_stays(tree: Any, convert: Any, capsys: Any) -> None:
     source = tree("2018")
-    (source / "survival_data.csv").write_bytes(content.encode("latin-1"))
+    (source / "survival_data.csv").write_bytes("Name,Sex\nBrats18_P02_2_1,\xff\n".encode("latin-1"))
     assert convert(source) == 0
-    number = 1 if "P02" in content else 0
-    assert f"survival_data.csv has rows of {number} of 3 cases and stays where it is." in capsys.readouterr().out
+    assert "survival_data.csv has rows of 1 of 3 cases and stays where it is." in capsys.readouterr().out
 
 
 def test_folders_of_grades_in_lower_case(tree: Any, convert: Any, raw: Path) -> None:

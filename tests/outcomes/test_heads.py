@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from dataclasses import dataclass
 from importlib.resources import files
 
 import numpy as np
@@ -15,16 +14,9 @@ from statsmodels.miscmodels.ordinal_model import OrderedModel
 from torch import nn
 
 from nnunet_ext.outcomes import losses
+from nnunet_ext.outcomes.columns import Column
 from nnunet_ext.outcomes.heads import HEADS, Heads, OrdinalHead, SurvivalHead
 from nnunet_ext.outcomes.losses import CaseLoss
-
-
-@dataclass(frozen=True)
-class Column:
-    name: str
-    kind: str
-    levels: tuple[str, ...] = ()
-
 
 GRADE = Column("grade", "ordinal", ("low", "middle", "high"))
 TYPE = Column("type", "class", ("A", "B", "C", "D"))

@@ -1,0 +1,1 @@
+"""A whole experiment on phantoms, undisturbed and killed half-way."""

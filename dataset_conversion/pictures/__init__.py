@@ -1,0 +1,1 @@
+"""Generated 2D images with planted targets: nobody's photographs."""

@@ -1,0 +1,159 @@
+"""How far a task is, told from what lies in nnU-Net's folders: there is no other record of it.
+
+A checkpoint counts where it is whole: torch's files are zip archives whose directory is written last. Our trainers
+write a checkpoint aside and rename it; nnU-Net's own trainers write in place, and a kill can cut the file.
+"""
+
+import os
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from nnunet_ext.evaluation.runs import FINAL, VALIDATION
+from nnunet_ext.experiments.tasks import Task
+from nnunet_ext.images.folder import cases_of
+from nnunet_ext.images.verify import check_image
+
+LATEST, PREVIOUS, BEST = "checkpoint_latest.pth", "checkpoint_previous.pth", "checkpoint_best.pth"
+CHECKPOINTS = (FINAL, LATEST, BEST)  # with which nnUNetv2_train --c goes on
+SUMMARY = Path(VALIDATION, "summary.json")  # nnU-Net writes it last
+BROKEN, EARLIER = ".broken", ".earlier"
+
+
+class State(Enum):
+    """Of a task."""
+
+    NEW = "not begun"
+    INTERRUPTED = "interrupted"
+    RUNNING = "running"
+    FINISHED = "finished"
+
+
+def state_of(task: Task) -> State:
+    """What a reader is told: as :func:`on_disk`, and whether a process works on it. Images are not read."""
+    found = on_disk(task, thoroughly=False)
+    return State.RUNNING if found is not State.FINISHED and is_locked(task) else found
+
+
+def on_disk(task: Task, thoroughly: bool = True) -> State:
+    """What the files say.
+
+    Args:
+        task: a training is finished when its final checkpoint and the summary of its validation are there, which
+            holds for one that was ended early too; a prediction when each case of its input has a segmentation.
+        thoroughly: whether a prediction's images are read to their ends.
+    """
+    if task.kind == "train":
+        if whole_checkpoint(task.folder / FINAL) and (task.folder / SUMMARY).is_file():
+            return State.FINISHED
+        return State.INTERRUPTED if any(whole_checkpoint(task.folder / name) for name in CHECKPOINTS) else State.NEW
+    wanted = predictions(task)
+    there = [path for path in wanted if path.is_file() and not (thoroughly and is_damaged(path))]
+    if not there:
+        return State.NEW
+    return State.FINISHED if len(there) == len(wanted) else State.INTERRUPTED
+
+
+def whole_checkpoint(path: Path) -> bool:
+    """Whether the archive has its directory, which is written last."""
+    return path.is_file() and zipfile.is_zipfile(path)
+
+
+def predictions(task: Task) -> list[Path]:
+    """The segmentations that a prediction will leave, one for each case of its input.
+
+    Raises:
+        ValueError: the input holds no image.
+    """
+    images = Path(task.command[task.command.index("-i") + 1])
+    ending = _file_ending(task.folder, images)
+    return [task.folder / f"{case}{ending}" for case in cases_of(images, ending)]
+
+
+def _file_ending(folder: Path, images: Path) -> str:
+    """As the dataset.json of the model, or else of the images, says."""
+    import json
+
+    for path in (folder.parent / "dataset.json", images.parent / "dataset.json"):
+        if path.is_file():
+            return str(json.loads(path.read_text(encoding="utf-8"))["file_ending"])
+    return ".nii.gz"
+
+
+def is_damaged(path: Path) -> bool:
+    """Whether an image was cut by a kill or a full disk."""
+    try:
+        check_image(path)
+    except ValueError:
+        return True
+    return False
+
+
+def put_aside(task: Task) -> list[str]:
+    """Renames what would mislead the command that is about to start; returns the names.
+
+    These are checkpoints and predictions that were cut, and the summary of an earlier training in the folder of one
+    that starts anew. Where our trainers left the checkpoint before the latest, they find it by themselves.
+    """
+    if task.kind != "train":
+        return [_rename(path, BROKEN) for path in predictions(task) if path.is_file() and is_damaged(path)]
+    aside = []
+    if not whole_checkpoint(task.folder / PREVIOUS):
+        files = [task.folder / name for name in CHECKPOINTS]
+        aside = [_rename(path, BROKEN) for path in files if path.is_file() and not whole_checkpoint(path)]
+    summary = task.folder / SUMMARY
+    if summary.is_file() and not (task.folder / FINAL).is_file():
+        aside.append(_rename(summary, EARLIER))
+    return aside
+
+
+def _rename(path: Path, mark: str) -> str:
+    """``checkpoint_latest.pth`` becomes ``checkpoint_latest.pth.broken``, which no command of nnU-Net looks for."""
+    os.replace(path, path.with_name(path.name + mark))
+    return path.name
+
+
+# --- one process a run
+
+
+def lock_file(task: Task) -> Path:
+    """Beside the folder, which nnU-Net and people may remove."""
+    return task.folder.parent / f".{task.folder.name}.lock"
+
+
+def lock_of(task: Task) -> FileLock:
+    """The lock of the run's folder; the operating system releases it when its holder ends, however it ends."""
+    lock_file(task).parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(lock_file(task))
+
+
+def is_locked(task: Task) -> bool:
+    """Whether a process works on the run at this moment; looking leaves nothing behind."""
+    if not lock_file(task).exists():
+        return False
+    lock = lock_of(task)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+@contextmanager
+def alone(task: Task) -> Iterator[bool]:
+    """Tries to hold the run for this process; gives whether it could."""
+    lock = lock_of(task)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()

@@ -1,0 +1,154 @@
+"""A trained case-level model, read from nnU-Net's results folder: from raw images to a row for each target column."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from torch import Tensor
+
+from nnunet_ext.networks.case import CaseNetwork
+from nnunet_ext.networks.tasks import CASE_LEVEL
+from nnunet_ext.outcomes import results
+from nnunet_ext.outcomes.columns import REGRESSION, Column
+from nnunet_ext.outcomes.conformal import half_width
+from nnunet_ext.outcomes.heads import LEVEL, Heads
+from nnunet_ext.outcomes.prediction import case_outputs
+from nnunet_ext.outcomes.trainer import declared_columns, with_heads
+from nnunet_ext.trainers import checkpoints
+from nnunet_ext.trainers.building import build_network
+from nnunet_ext.trainers.grammar import TrainerName, parse
+
+
+@dataclass(frozen=True)
+class CaseModel:
+    """Networks of one or several folds; their predictions are averaged.
+
+    Attributes:
+        columns: what is predicted.
+        networks: of each fold, in evaluation mode.
+        plans, configuration, dataset_json: nnU-Net's.
+        reach: name of a regression column -> half of its interval's width; infinite where validation cases are too few.
+        device: of the networks.
+        precision: of their recipe.
+        seed: of their recipe.
+    """
+
+    columns: list[Column]
+    networks: list[CaseNetwork]
+    plans: PlansManager
+    configuration: ConfigurationManager
+    dataset_json: dict[str, Any]
+    reach: dict[str, float]
+    device: torch.device
+    precision: str
+    seed: int | None
+
+    def preprocessed(self, files: Sequence[Path]) -> Tensor:
+        """A case's image (C, Z, Y, X) as the networks were trained on it, from its channels' files."""
+        preprocessor = self.configuration.preprocessor_class(verbose=False)
+        given = [str(path) for path in files]
+        image = preprocessor.run_case(given, None, self.plans, self.configuration, self.dataset_json)[0]
+        return torch.from_numpy(np.asarray(image, np.float32))
+
+    def read(self, files: Sequence[Path]) -> dict[str, dict[str, Tensor]]:
+        """Column -> what the heads say of a case: ``probabilities`` (1, K), or ``value`` with its ends (1,)."""
+        image, size = self.preprocessed(files), self.configuration.patch_size
+        said = []
+        for network in self.networks:
+            outputs = case_outputs(network, image, size, self.device, self.precision)
+            said.append(cast(Heads, network.heads).read(outputs[None].to(self.device)))
+        found = {column.name: _mean([each[column.name] for each in said]) for column in self.columns}
+        for name, reach in self.reach.items():
+            if np.isfinite(reach):
+                found[name] |= {"lower": found[name]["value"] - reach, "upper": found[name]["value"] + reach}
+        return found
+
+
+def _mean(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.stack([part[name].double().cpu() for part in parts]).mean(0) for name in parts[0]}
+
+
+def load_model(folder: Path, folds: Sequence[int | str], checkpoint: str, device: torch.device) -> CaseModel:
+    """Reads a model.
+
+    Args:
+        folder: ``TRAINER__PLANS__CONFIGURATION`` below a dataset's results.
+        folds: whose networks are used.
+        checkpoint: name of their files.
+        device: for the networks.
+
+    Raises:
+        ValueError: the folder or a checkpoint is not there or is no case-level model's.
+    """
+    trainer, _, configuration = _parts_of(folder)
+    parsed = _trainer(trainer)
+    plans_dict, dataset_json = (_json(folder / name) for name in ("plans.json", "dataset.json"))
+    columns = declared_columns(plans_dict)
+    plans = PlansManager(plans_dict)
+    planned = plans.get_configuration(configuration)
+    channels = determine_num_input_channels(plans, planned, dataset_json)
+    networks = [_network(folder / f"fold_{f}" / checkpoint, parsed, planned, channels, columns, device) for f in folds]
+    reach = {c.name: _reach(folder, folds, c.name) for c in columns if c.kind == REGRESSION}
+    recipe = parsed.recipe
+    return CaseModel(columns, networks, plans, planned, dataset_json, reach, device, recipe.precision, recipe.seed)
+
+
+def _parts_of(folder: Path) -> list[str]:
+    parts = folder.name.split("__")
+    if len(parts) != 3 or not folder.is_dir():
+        raise ValueError(f"There is no folder {folder}; train the model first, or name another with -tr, -p and -c.")
+    return parts
+
+
+def _trainer(name: str) -> TrainerName:
+    parsed = parse(name)
+    if parsed is None or parsed.spec.task != CASE_LEVEL:
+        raise ValueError(
+            f"{name} is no trainer of case-level targets (nnUNetTrainer_Case...); segment with {_of(parsed)}."
+        )
+    return parsed
+
+
+def _of(parsed: TrainerName | None) -> str:
+    return parsed.spec.task.command if parsed else "nnUNetv2_predict"
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(f"There is no {path}; its training writes it, so train the model first.")
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def _network(
+    path: Path,
+    parsed: TrainerName,
+    planned: ConfigurationManager,
+    channels: int,
+    columns: Sequence[Column],
+    device: torch.device,
+) -> CaseNetwork:
+    network = build_network(parsed.spec, parsed.size, parsed.recipe, planned, channels, 1, False)
+    made = with_heads(cast(CaseNetwork, network), parsed.spec, columns)
+    content = checkpoints.read(path, made.state_dict())
+    made.load_state_dict({name.removeprefix("module."): value for name, value in content["network_weights"].items()})
+    return made.to(device).eval()
+
+
+def _reach(folder: Path, folds: Sequence[int | str], column: str) -> float:
+    """Half-width by the residuals of the folds' validation cases, on which their networks were not trained."""
+    residuals: list[float] = []
+    for fold in folds:
+        validated = folder / f"fold_{fold}" / "validation"
+        if fold == "all" or not (validated / results.TABLE_FILE).is_file():
+            return float("inf")
+        predictions = results.read(validated).predictions(column)
+        difference = predictions.truth - predictions.prediction
+        residuals += difference[np.isfinite(difference)].tolist()
+    return half_width(np.array(residuals), LEVEL)

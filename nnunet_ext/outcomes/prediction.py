@@ -1,0 +1,59 @@
+"""From a preprocessed image to a case's outputs: the mean over patches that cover it, as nnU-Net's window lays them."""
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+from typing import Any
+
+import torch
+from acvl_utils.cropping_and_padding.padding import pad_nd_image
+from nnunetv2.inference.sliding_window_prediction import compute_steps_for_sliding_window
+from torch import Tensor, nn
+
+from nnunet_ext.trainers.precision import loss_context
+
+STEP = 0.5  # of the patch, from one to the next, as nnU-Net's
+AT_ONCE = 8  # patches of a case in one forward pass
+
+
+def patches(image: Tensor, size: Sequence[int]) -> Iterator[Tensor]:
+    """Patches (C, *size) that cover an image (C, Z, Y, X), padded by zeros where it is smaller than the patch.
+
+    A patch of two axes is laid on every slice.
+    """
+    slices = [image] if len(size) == image.ndim - 1 else list(image.unbind(1))
+    for part in slices:
+        padded = pad_nd_image(part, size, "constant", {"value": 0}, False)
+        steps = compute_steps_for_sliding_window(tuple(padded.shape[1:]), tuple(size), STEP)
+        for corner in product(*steps):
+            yield padded[(slice(None), *(slice(c, c + s) for c, s in zip(corner, size, strict=True)))]
+
+
+@torch.inference_mode()
+def case_outputs(
+    network: nn.Module, image: Tensor, size: Sequence[int], device: torch.device, precision: str
+) -> Tensor:
+    """(O,): the mean of the outputs of all patches of a preprocessed image (C, Z, Y, X).
+
+    Args:
+        network: in evaluation mode.
+        image: with all channels that the network reads.
+        size: of the patch, two or three axes.
+        device: of the network.
+        precision: of the recipe.
+    """
+    total, count = torch.zeros(1), 0
+    waiting: list[Any] = []
+    for patch in patches(image, size):
+        waiting.append(patch)
+        if len(waiting) == AT_ONCE:
+            total, count = total + _sum(network, waiting, device, precision), count + len(waiting)
+            waiting = []
+    if waiting:
+        total, count = total + _sum(network, waiting, device, precision), count + len(waiting)
+    return total / count
+
+
+def _sum(network: nn.Module, group: list[Tensor], device: torch.device, precision: str) -> Tensor:
+    with loss_context(device, precision):
+        outputs: Tensor = network(torch.stack(group).to(device))
+    return outputs.float().sum(0).cpu()

@@ -1,0 +1,246 @@
+"""nnU-Net's trainer for targets that are a row of a table: stock data, folds, augmentation, loop; hooks only.
+
+A batch's segmentation is replaced by the rows of its cases (``batch["keys"]``). Which columns there are is declared in
+targets.json and travels with the model in its plans, below ``DECLARED``, so that prediction needs nothing else.
+
+What nnU-Net's log calls pseudo Dice is here the skill of each column on the validation batches: 1 - loss / loss of a
+constant, of which the training cases' frequencies (mean) are the best. It is 0 for what knows nothing but these, 1 for
+perfect predictions (McFadden 1974 calls it the likelihood ratio index), and cut off at -1. Best checkpoint, early
+stopping and plateaus follow its moving average.
+"""
+
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from torch import Tensor, nn
+
+from nnunet_ext.networks.case import CaseNetwork
+from nnunet_ext.networks.spec import NetworkSpec
+from nnunet_ext.outcomes import validation
+from nnunet_ext.outcomes.columns import CLASS, Column, schema_from
+from nnunet_ext.outcomes.folds import check_part
+from nnunet_ext.outcomes.heads import Heads, shares
+from nnunet_ext.outcomes.losses import CaseLoss, ColumnParts, widths
+from nnunet_ext.outcomes.targets import Targets, load_targets
+from nnunet_ext.trainers import distributed
+from nnunet_ext.trainers.base import ExtTrainer
+from nnunet_ext.trainers.guard import SKIPPED_STEPS, FiniteLoss
+from nnunet_ext.trainers.precision import loss_context
+from nnunet_ext.trainers.step import on_device
+
+DECLARED = "outcomes"
+"""Key of a model's plans: the declaration of its columns, in the order of its heads, as in targets.json."""
+WORST_SKILL = -1.0
+SMALLEST_REFERENCE = 1e-6
+
+
+def declared_columns(plans: dict[str, Any]) -> list[Column]:
+    """The columns of a model's heads; none of plans that no case-level training has written."""
+    return list(schema_from(plans[DECLARED], "plans.json").columns.values()) if DECLARED in plans else []
+
+
+def with_heads(network: CaseNetwork, spec: NetworkSpec, columns: Sequence[Column]) -> CaseNetwork:
+    """The network with the heads of these columns, after the perceptron that its declaration may name."""
+    options = {name: value for name, value in spec.head.items() if name != "scales"}
+    network.heads = Heads(network.n_features, columns, **options)
+    return network
+
+
+class CaseTrainer(ExtTrainer):
+    """Trains an encoder and heads for the columns of targets.json; see the head of this module.
+
+    The arguments are nnU-Net's.
+
+    Raises:
+        ValueError: targets.json or targets.csv of the preprocessed dataset is missing or wrong, or a word asks for a
+            column that there is not.
+    """
+
+    SCORE: ClassVar[str] = "Mean skill"
+
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature, which it reads by inspection
+    ) -> None:
+        folder = Path(os.environ.get("nnUNet_preprocessed", "nnUNet_preprocessed"), plans["dataset_name"])
+        self.targets: Targets = load_targets(folder)
+        self.columns = chosen(self.targets, self.recipe.targets)
+        whole = self.targets.schema.as_dict()["columns"]
+        plans = {**plans, DECLARED: {"columns": {column.name: whole[column.name] for column in self.columns}}}
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.enable_deep_supervision = False
+
+    @classmethod
+    def build_network_architecture(
+        cls,
+        plans_manager: PlansManager,
+        configuration_manager: ConfigurationManager,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = True,
+    ) -> nn.Module:
+        """Encoder and heads; how many outputs there are is told by the plans and not by the labels."""
+        columns = declared_columns(plans_manager.plans)
+        network: Any = super().build_network_architecture(
+            plans_manager, configuration_manager, num_input_channels, max(1, sum(widths(columns))), False
+        )
+        return with_heads(network, cls.spec, columns)
+
+    def initialize(self) -> None:
+        """As nnU-Net's; the heads begin with what the training cases' values say without their images.
+
+        Raises:
+            ValueError: a case of the fold has no row, or a column cannot be learnt from the training cases.
+        """
+        training, validated = self._cases
+        for case in (*training, *validated):
+            self.targets.row(case)
+        for column in self.columns:
+            check_part(self.targets, column.name, training, f"the training cases of fold {self.fold}")
+        super().initialize()
+        values, censored = self._values(training)
+        heads = self.bare_network.heads
+        heads.start(values, censored)
+        self._base_rate_losses = self._mean_losses(heads.base_rates(len(training)), heads.target(values, censored))
+
+    @cached_property
+    def _cases(self) -> tuple[list[str], list[str]]:
+        """Training and validation cases of the fold."""
+        training, validated = self.do_split()
+        return list(training), list(validated)
+
+    # --- targets
+
+    def _values(self, cases: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Values (n, T), NaN where unknown, and which are censored (n, T)."""
+        names = [column.name for column in self.columns]
+        values = np.stack([self.targets.values(name, cases) for name in names], 1)
+        seen = np.array([[self.targets.observed(name, case) for name in names] for case in cases])
+        return torch.from_numpy(values), torch.from_numpy(~seen & ~np.isnan(values))
+
+    def _with_targets(self, batch: dict) -> dict:
+        values, censored = self._values(batch["keys"])
+        heads = self.bare_network.heads
+        return {**batch, "target": heads.target(values, censored).float()}
+
+    def train_step(self, batch: dict) -> dict[str, Any]:
+        """As before, with the cases' rows as the target."""
+        return super().train_step(self._with_targets(batch))
+
+    def _further_batch(self) -> dict:
+        return self._with_targets(super()._further_batch())
+
+    def _build_loss(self) -> nn.Module:
+        loss = CaseLoss(self.columns, self._level_weights(), self.recipe.smoothing)
+        self.loss_parts = ColumnParts(loss)
+        return FiniteLoss(loss, SKIPPED_STEPS if self.grad_scaler is not None else 0)
+
+    def _level_weights(self) -> dict[str, list[float]]:
+        """With the word ``Balanced``: of each level the inverse of its frequency, of mean 1 over the training cases."""
+        if not self.recipe.balanced:
+            return {}
+        found = {}
+        for column in (column for column in self.columns if column.kind == CLASS):
+            frequency = shares(torch.from_numpy(self.targets.values(column.name, self._cases[0])), len(column.levels))
+            found[column.name] = (1 / (frequency * len(frequency))).tolist()
+        return found
+
+    def set_deep_supervision_enabled(self, enabled: bool) -> None:
+        """There is none."""
+
+    # --- validation of an epoch
+
+    def validation_step(self, batch: dict) -> dict[str, Any]:
+        """The loss, and the mean loss of each column, (T,), with the number of its cases."""
+        data, target = on_device(self._with_targets(batch), self.device)
+        with loss_context(self.device, self.recipe.precision):
+            outputs = self.network(data)
+            loss = self.loss(outputs, target)
+        means = self._mean_losses(outputs.float(), target)
+        counts = (~target[..., 0].isnan()).sum(0)
+        return {"loss": loss.cpu().numpy(), "means": means, "counts": counts.cpu().numpy()}
+
+    def _mean_losses(self, outputs: Tensor, target: Tensor) -> np.ndarray:
+        """Of each column, (T,), without weights and smoothing."""
+        loss = CaseLoss(self.columns)
+        with torch.no_grad():
+            loss(outputs, target.to(outputs.device))
+        return np.array([loss.latest[column.name].item() for column in self.columns])
+
+    def _log_validation(self, outputs: list[dict]) -> None:
+        every = [output for part in distributed.gather(outputs) for output in part]
+        skills = self.skills(*(np.array([output[name] for output in every]) for name in ("means", "counts")))
+        known = [skill for skill in skills if not np.isnan(skill)]
+        self.logger.log("mean_fg_dice", float(np.mean(known)) if known else WORST_SKILL, self.current_epoch)
+        self.logger.log("dice_per_class_or_region", skills, self.current_epoch)
+        self.logger.log("val_losses", float(np.mean([output["loss"] for output in every])), self.current_epoch)
+
+    def skills(self, means: np.ndarray, counts: np.ndarray) -> list[float]:
+        """Of each column from mean losses and numbers of cases of several batches, (n, T) both; NaN without a case."""
+        total = counts.sum(0)
+        loss = np.where(counts > 0, means * counts, 0).sum(0) / np.maximum(total, 1)
+        skill = np.maximum(1 - loss / np.maximum(self._base_rate_losses, SMALLEST_REFERENCE), WORST_SKILL)
+        return [float(value) for value in np.where(total > 0, skill, np.nan)]
+
+    def region_names(self) -> list[str]:
+        """Names of the columns."""
+        return [column.name for column in self.columns]
+
+    # --- whole cases
+
+    def full_volume_score(self) -> float:
+        """Mean skill on the whole validation cases."""
+        cases = self._cases[1]
+        outputs = validation.outputs_of(self, cases)
+        heads = self.bare_network.heads
+        target = heads.target(*self._values(cases)).float()
+        counts = (~target[..., 0].isnan()).sum(0).numpy()
+        skills = self.skills(self._mean_losses(outputs, target.cpu())[None], counts[None])
+        return float(np.nanmean(skills))
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        """Writes the table of the fold's validation cases and its metrics; processes share the cases."""
+        self._join_processes()
+        cases = self._cases[1]
+        outputs = validation.outputs_of(self, cases)
+        if self.local_rank == 0:
+            metrics = validation.write(self, cases, outputs)
+            self.print_to_log_file(validation.told(metrics), also_print_to_console=True)
+        distributed.part()
+
+    # --- going on
+
+    def _restore(self, content: dict[str, Any]) -> None:
+        then, now = content["init_args"]["plans"].get(DECLARED), self.plans_manager.plans[DECLARED]
+        if then != now:
+            raise ValueError(
+                f"The checkpoint in {self.output_folder} was trained for {_named(then)}, but targets.json now declares "
+                f"{_named(now)}; restore the declaration, or train anew without --c."
+            )
+        super()._restore(content)
+
+
+def chosen(targets: Targets, word: str) -> list[Column]:
+    """The columns that a recipe asks for: ``all``, or their places from 1 on, as in ``1and3``."""
+    columns = list(targets.columns.values())
+    if word == "all":
+        return columns
+    places = [int(place) for place in word.split("and")]
+    if places != sorted(set(places)) or places[-1] > len(columns):
+        names = ", ".join(f"{i} {column.name}" for i, column in enumerate(columns, 1))
+        raise ValueError(f"Target{word} asks for columns of targets.json by their places, each once: {names}.")
+    return [columns[place - 1] for place in places]
+
+
+def _named(declared: Any) -> str:
+    return ", ".join(declared["columns"]) if declared else "no columns"

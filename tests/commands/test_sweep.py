@@ -1,0 +1,179 @@
+"""`nnunet_ext sweep`: what it tells before it starts, its exit codes, and what it does when runs fail."""
+
+import json
+import re
+import shlex
+from contextlib import nullcontext
+
+import pytest
+
+from nnunet_ext.cli import main
+from nnunet_ext.commands import sweep_finish
+from nnunet_ext.experiments import live, pool
+from nnunet_ext.experiments.outcome import Outcome
+from nnunet_ext.experiments.tasks import read
+from tests.experiments import space
+from tests.trainers.workspace import DATASET
+
+TEXT = "dataset: 999\ntrainers: [UNet3D]\nwords: [XS]\nseeds: [1, 2]\nfolds: [0, 1]\ndevice: cpu\n"
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    space.write(tmp_path, monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(TEXT, encoding="utf-8")
+    return tmp_path
+
+
+def files_in(folder):
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_dry_run_tells_every_command_and_writes_nothing(workplace, capsys):
+    before = files_in(workplace)
+    assert main(["sweep", "mine.yaml", "--dry-run"]) == 0
+    assert files_in(workplace) == before
+    told = capsys.readouterr().out
+    lines = [line for line in told.splitlines() if "nnUNetv2_train" in line]
+    commands = [shlex.split(line[line.index("nnUNetv2_train") :]) for line in lines]
+    assert [(words[3], words[5]) for words in commands] == [
+        (fold, f"nnUNetTrainer_UNet3D_XS_seed{seed}") for seed in (1, 2) for fold in ("0", "1")
+    ]
+    assert all(re.match(r"not begun +\d+ MiB +- ", line) for line in lines)
+    assert told.count("nnUNetv2_predict ") == 2
+    assert "nothing has measured nnUNetTrainer_UNet3D_XS; --probe does" in told
+    assert "# Is the comparison fair?" in told
+    assert "At the end: nnunet_ext compare" in told
+
+
+def test_a_measured_time_is_multiplied_by_what_is_left(workplace, capsys):
+    folder = (
+        workplace / "results" / DATASET / "nnUNetTrainer_UNet3D_XS_5epochs_iter10__nnUNetPlans__3d_fullres" / "fold_0"
+    )
+    folder.mkdir(parents=True)
+    epoch = {"learning_rate": 0, "loss": {"training": 1, "validation": 1}, "mean_dice": None, "ema_dice": None}
+    epoch |= {"epoch": 0, "memory": {"peak_mib": 1}, "dice": {}, "seconds": {"epoch": 10}}
+    (folder / "progress.jsonl").write_text(f"{json.dumps(epoch)}\n", encoding="utf-8")
+    words = ["--words", "XS", "10epochs", "iter60", "--jobs", "1"]
+    assert main(["sweep", "mine.yaml", "--dry-run", *words]) == 0
+    told = capsys.readouterr().out
+    assert "10 min" in told, "10 epochs of 60 iterations, a second each"
+    assert "The trainings left take about 40 min with 1 at once" in told
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--trainers", "UNet3DD"], "nearest: UNet3D"),
+        (["--seeds", "1", "1"], "seed 1 is there twice"),
+        (["--folds", "0", "0"], "fold 0 is there twice"),
+        (["--folds", "2"], "There is no fold 2"),
+        (["--trainers", "[]"], "says no trainers"),
+        (["--dataset", "998"], "holds 0 datasets 998"),
+        (["--plans", "others"], "There are no plans"),
+        (["--configuration", "3d_lowres"], "no configuration '3d_lowres'; nearest: 3d_fullres"),
+        (["--device", "tpu"], "expected cuda, cpu or mps"),
+        (["--test", "nowhere"], "does not exist or holds no image"),
+        (["--cascade", "{configuration: 3d_other}"], "run nnunet_ext plan-roi -d 999"),
+        (["--seeds", "[1"], "--seeds [1 is no YAML"),
+        (["--name", "a b"], "expected a name of letters"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_2(workplace, capsys, flags, told):
+    before = files_in(workplace)
+    assert main(["sweep", "mine.yaml", *flags]) == 2
+    said = capsys.readouterr().err
+    assert told in said
+    assert len(said.strip().splitlines()) == 1
+    assert files_in(workplace) == before
+
+
+def test_an_unknown_key_is_told_with_the_nearest(workplace, capsys):
+    (workplace / "mine.yaml").write_text(TEXT + "sedes: 1\n", encoding="utf-8")
+    assert main(["sweep", "mine.yaml"]) == 2
+    assert "mine.yaml has the unknown key 'sedes'; nearest: seeds" in capsys.readouterr().err
+
+
+def test_what_does_not_fit_is_told_before_anything_starts(workplace, capsys, monkeypatch):
+    monkeypatch.setattr("nnunet_ext.experiments.hardware.memory_mib", lambda: 100)
+    assert main(["sweep", "mine.yaml", "--dry-run"]) == 2
+    assert "nnUNetTrainer_UNet3D_XS needs 2.0 GB of main memory and the machine has 0.1" in capsys.readouterr().err
+
+
+def test_the_status_of_what_was_not_started(workplace, capsys):
+    assert main(["sweep", "mine.yaml", "--status"]) == 2
+    assert "was not started" in capsys.readouterr().err
+
+
+@pytest.fixture
+def carried_out(monkeypatch):
+    """Runs the command with outcomes in place of runs, and notes what the report is asked for."""
+    asked = []
+
+    def sweep(codes):
+        def run_all(tasks, settings):
+            asked.append((tasks, settings))
+            return [
+                Outcome(task.name, codes.get(task.name, 0), tries=codes.get(task.name, 0) and 3, lines=("last line",))
+                for task in tasks
+            ]
+
+        monkeypatch.setattr(pool, "run_all", run_all)
+        monkeypatch.setattr(live, "watching", lambda _: nullcontext())
+        monkeypatch.setattr(
+            sweep_finish, "report", lambda plan, outcomes, jobs: (asked.append("report"), ("there", 0))[1]
+        )
+        return main(["sweep", "mine.yaml"]), asked
+
+    return sweep
+
+
+TRAINING = "train-nnUNetTrainer_UNet3D_XS_seed2-3d_fullres-f1"
+
+
+def test_a_sweep_makes_splits_tells_its_tasks_and_reports(workplace, carried_out, capsys):
+    splits = workplace / "preprocessed" / DATASET / "splits_final.json"
+    splits.unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "nnunet_ext.planning.splits.make_splits", lambda folder, data: (folder / splits.name).write_text("[]")
+        )
+        code, asked = carried_out({})
+    assert code == 0
+    assert splits.read_text() == "[]"
+    ((tasks, settings), report) = asked
+    assert report == "report"
+    assert settings.folder == workplace / "results" / DATASET / "sweeps" / "mine"
+    assert tuple(read(settings.folder / "tasks.json")) == tuple(tasks)
+    assert "6 of 6 runs are done, 6 of them were before" in capsys.readouterr().out
+
+
+def test_a_failed_run_is_1_with_its_last_lines_and_the_rest_is_reported(workplace, carried_out, capsys):
+    code, asked = carried_out({TRAINING: 137})
+    assert code == 1
+    assert asked[-1] == "report"
+    told = capsys.readouterr().out
+    assert f"{TRAINING}: exit code 137 after 3 tries" in told
+    assert "    last line" in told
+    assert f"logs/{TRAINING}.log" in told.replace("\\", "/")
+
+
+def test_a_stopped_sweep_reports_nothing(workplace, carried_out, capsys):
+    code, asked = carried_out({TRAINING: 75})
+    assert code == 75
+    assert "report" not in asked
+    assert "the same command goes on" in capsys.readouterr().err
+
+
+def test_nothing_is_compared_where_nothing_is_finished(workplace, carried_out, capsys):
+    names = [f"train-nnUNetTrainer_UNet3D_XS_seed{seed}-3d_fullres-f{fold}" for seed in (1, 2) for fold in (0, 1)]
+    code, asked = carried_out(dict.fromkeys(names, 1))
+    assert code == 1
+    assert "report" not in asked
+
+
+def test_missing_extras_are_told_before_the_beginning(workplace, capsys, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "ray" else object())
+    assert main(["sweep", "mine.yaml"]) == 2
+    assert 'ray is not installed; pip install "nnunet_ext[sweep,report]"' in capsys.readouterr().err

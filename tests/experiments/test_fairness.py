@@ -1,0 +1,89 @@
+"""The note on whether a comparison is fair."""
+
+import pytest
+
+from nnunet_ext.experiments.fairness import ALWAYS, FAMILY, SHOWN, STOCK, differences, note, row_of
+from nnunet_ext.experiments.file import sweep_of
+from nnunet_ext.experiments.methods import methods_of
+from nnunet_ext.networks.registry import specs
+from nnunet_ext.trainers.recipe import FIELDS, NOT_COMPARED
+
+CONFIGURATION = {"patch_size": [128, 96, 64], "batch_size": 2}
+CASE_LEVEL = {"smoothing", "balanced", "targets"}
+NOT_LEARNT = {"validate_every", "seed", *NOT_COMPARED, *CASE_LEVEL}
+"""Fields that change no weight, are another row of the matrix, or of networks that segment nothing."""
+
+
+def methods(trainers, words=None, seeds=(1,)):
+    given = {"dataset": 501, "trainers": trainers, "words": words, "seeds": list(seeds)}
+    return methods_of(sweep_of(given), lambda name: name == "nnUNetTrainer_5epochs").chosen
+
+
+def test_every_field_that_decides_what_is_learnt_is_shown():
+    assert set(SHOWN) | NOT_LEARNT == set(FIELDS)
+
+
+def test_each_value_has_its_source():
+    (row,) = map(row_of, methods("UNETR", ["XS", "250epochs", "Adam3en4"]))
+    told = {field: (value.value, value.source) for field, value in row.values.items() if value.source != STOCK}
+    assert told == {
+        "optimiser": ("Adam", "word Adam3en4"),
+        "initial_lr": (3e-4, "word Adam3en4"),
+        "weight_decay": (0.0, "word Adam3en4"),
+        "schedule": ("cosine", "published for this kind of network"),
+        "warmup_epochs": (25, "published for this kind of network"),
+        "epochs": (250, "word 250epochs"),
+    }
+    assert row.cited
+
+
+def test_every_declared_difference_from_nnunet_is_cited():
+    for spec in (spec for spec in specs() if spec.task.decodes):
+        size = "" if "S" in spec.sizes else "_Tiny"
+        two = "2d" if spec.dimensions == (2,) else "3d_roi"
+        given = {"dataset": 1, "trainers": [f"{spec.trainer}{size}"], "configuration": two}
+        (method,) = methods_of(sweep_of(given), lambda _: False).chosen
+        row = row_of(method)
+        published = [field for field, value in row.values.items() if value.source == FAMILY]
+        assert bool(row.cited) == bool(published), spec.trainer
+        assert not published or spec.recipe_source
+
+
+def test_equal_recipes_differ_in_nothing():
+    rows = [row_of(method) for method in methods("UNet3D DualBranchGhost nnUNetTrainer")]
+    assert differences(rows) == {}
+    assert "No row differs from another in its recipe" in note(methods("UNet3D DualBranchGhost"), CONFIGURATION, 1)
+
+
+def test_what_differs_is_called_out_with_who_has_which():
+    rows = [row_of(method) for method in methods("UNet3D UNETR", {"UNet3D": ["Clip1"]})]
+    assert differences(rows) == {
+        "optimiser": {"SGD": ["UNet3D_Clip1"], "AdamW": ["UNETR"]},
+        "initial_lr": {1e-2: ["UNet3D_Clip1"], 1e-4: ["UNETR"]},
+        "weight_decay": {3e-5: ["UNet3D_Clip1"], 1e-5: ["UNETR"]},
+        "schedule": {"poly": ["UNet3D_Clip1"], "cosine": ["UNETR"]},
+        "warmup_epochs": {0: ["UNet3D_Clip1"], 50: ["UNETR"]},
+        "clip": {1.0: ["UNet3D_Clip1"], 12.0: ["UNETR"]},
+    }
+    told = note(methods("UNet3D UNETR", {"UNet3D": ["Clip1"]}), CONFIGURATION, 1)
+    assert "* optimiser: SGD for UNet3D_Clip1; AdamW for UNETR" in told
+    assert "patch (128x96x64), batch (2)" in told
+    assert "* Published for UNETR: [UNETR's training script](https://" in told
+    assert "| clip |" in told.splitlines()[4], "a column for each field in which rows differ"
+
+
+def test_the_table_is_whole():
+    lines = [line for line in note(methods("UNet3D UNETR"), CONFIGURATION, 1).splitlines() if line.startswith("|")]
+    assert len({line.count("|") for line in lines}) == 1
+    assert lines[0].count("|") == ALWAYS + 3
+
+
+@pytest.mark.parametrize(("seeds", "told"), [((1, 2), True), ((1,), False)])
+def test_a_trainer_without_seeds_is_a_caution_where_others_have_several(seeds, told):
+    text = note(methods("UNet3D nnUNetTrainer", seeds=seeds), CONFIGURATION, len(seeds))
+    assert ("nnUNetTrainer has no seed" in text) == told
+
+
+def test_another_packages_trainer_cannot_be_asked():
+    text = note(methods("nnUNetTrainer_5epochs UNet3D"), CONFIGURATION, 1)
+    assert "| 5epochs | ? |" in text

@@ -1,0 +1,70 @@
+"""A tiny preprocessed dataset with targets of every kind, and one training on it."""
+
+import json
+
+import pytest
+import torch
+from nnunetv2.run.run_training import run_training
+
+from nnunet_ext.outcomes.columns import SCHEMA_FILE, TABLE_FILE
+from tests.trainers import workspace
+from tests.trainers.conftest import use
+
+CPU = torch.device("cpu")
+NAME = "nnUNetTrainer_CaseDualBranchGhost_XS_NoAug_2epochs_iter2_seed7"
+SCHEMA = {
+    "format": 1,
+    "columns": {
+        "grade": {"kind": "class", "levels": ["LGG", "HGG"]},
+        "stage": {"kind": "ordinal", "levels": ["I", "II", "III"]},
+        "score": {"kind": "regression", "unit": "points", "bands": [1.0]},
+        "days": {"kind": "survival", "censoring": "alive", "cuts": [300, 450]},
+    },
+    "groups": ["patient"],
+}
+TABLE = """case,grade,stage,score,days,alive,patient
+case0,LGG,I,1.5,700,0,P0
+case1,HGG,III,4.0,120,0,P1
+case2,HGG,II,,400,1,P2
+case3,LGG,I,2.0,650,1,P3
+case4,HGG,III,3.5,200,0,P4
+"""
+
+
+def write_targets(folder, schema=SCHEMA, table=TABLE):
+    (folder / SCHEMA_FILE).write_text(json.dumps(schema), encoding="utf-8")
+    (folder / TABLE_FILE).write_text(table, encoding="utf-8")
+
+
+def train(name=NAME, **options):
+    """The stock command's function, in this process."""
+    run_training(workspace.DATASET, "3d_fullres", 0, name, device=CPU, **options)
+
+
+def fold_of(results, name=NAME):
+    return results / workspace.DATASET / f"{name}__nnUNetPlans__3d_fullres" / "fold_0"
+
+
+@pytest.fixture(scope="session")
+def case_dataset(tmp_path_factory):
+    """The preprocessed dataset with targets; tests do not write into it."""
+    root = tmp_path_factory.mktemp("cases")
+    write_targets(workspace.write(root))
+    return root
+
+
+@pytest.fixture
+def nnunet(case_dataset, tmp_path, monkeypatch):
+    """That dataset with a results folder of its own; gives the results folder."""
+    use(monkeypatch, case_dataset, tmp_path / "results")
+    return tmp_path / "results"
+
+
+@pytest.fixture(scope="session")
+def trained(case_dataset, tmp_path_factory):
+    """The results of one training with all kinds of heads; tests do not write into it."""
+    results = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        use(patch, case_dataset, results)
+        train()
+    return results

@@ -1,0 +1,297 @@
+"""Case-level targets by nnU-Net's own command: what it writes, what it refuses, and that it goes on exactly."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
+
+from nnunet_ext.networks.registry import PREFIX
+from nnunet_ext.outcomes import results as tables
+from nnunet_ext.outcomes.conformal import half_width
+from nnunet_ext.outcomes.prediction import case_outputs, patches
+from nnunet_ext.outcomes.trainer import CaseTrainer
+from nnunet_ext.outcomes.validation import left_out_intervals
+from nnunet_ext.trainers import progress, trainer_class
+from nnunet_ext.trainers.grammar import parse
+from tests.outcomes.conftest import CPU, NAME, TABLE, fold_of, train, write_targets
+from tests.trainers import workspace
+
+
+def weights(fold, checkpoint="checkpoint_final.pth"):
+    return torch.load(fold / checkpoint, map_location="cpu", weights_only=True)["network_weights"]
+
+
+def trainer_for(root, name=NAME):
+    folder = root / "preprocessed" / workspace.DATASET
+    plans = json.loads((folder / "nnUNetPlans.json").read_text()) | {"continue_training": False}
+    return trainer_class(name)(plans, "3d_fullres", 0, json.loads((folder / "dataset.json").read_text()), CPU)
+
+
+# --- what a training leaves behind
+
+
+def test_the_table_of_the_validation_cases(trained):
+    found = tables.read(fold_of(trained) / "validation")
+    assert list(found.columns) == ["grade", "stage", "score", "days"]
+    assert sorted(found.of("stage").index) == ["case3", "case4"]
+    assert set(found.table["fold"]) == {"0"}
+    assert set(found.table["seed"]) == {"7"}
+    assert found.of("days").loc["case3", "censored"] == 1
+    assert found.of("grade").loc["case4", "truth"] == "HGG"
+    assert found.of("grade").loc["case4", "patient"] == "case4"
+    row = found.of("stage").loc["case3"]
+    shares = [row[f"p_{level}"] for level in ("I", "II", "III")]
+    assert sum(shares) == pytest.approx(1, abs=1e-6)
+    assert row["prediction"] == ("I", "II", "III")[int(np.argmax(shares))]
+    day = found.of("days").loc["case4"]
+    assert 0 < day["lower"] < float(day["prediction"]) < day["upper"]
+    assert math.isnan(found.of("score").loc["case3", "lower"]), "two cases are too few for a conformal interval"
+
+
+def test_the_log_has_the_skill_of_each_column_and_the_parts_of_the_loss(trained):
+    first, last = progress.read(fold_of(trained))
+    assert list(last["dice"]) == ["grade", "stage", "score", "days"]
+    assert last["mean_dice"] == pytest.approx(np.mean(list(last["dice"].values())))
+    parts = [last["loss"][f"loss of {name}"] for name in last["dice"]]
+    assert last["loss"]["training"] == pytest.approx(sum(parts), rel=1e-5)
+    assert first["epoch"] == 0
+
+
+def test_the_model_knows_its_columns_without_the_dataset(trained):
+    plans = json.loads((fold_of(trained).parent / "plans.json").read_text())
+    assert plans["outcomes"] == {
+        "columns": tables.Schema(tables.read(fold_of(trained) / "validation").columns).as_dict()["columns"]
+    }
+
+
+def test_a_prediction_is_the_networks_output_for_the_whole_case(trained, nnunet, case_dataset):
+    """Slow twin: by hand, from the weights on disk."""
+    trainer = trainer_for(case_dataset)
+    trainer.initialize()
+    trainer.network.load_state_dict(weights(fold_of(trained)))
+    network = trainer.network.eval()
+    data = torch.from_numpy(
+        trainer.dataset_class(trainer.preprocessed_dataset_folder, ["case4"]).load_case("case4")[0][:]
+    )
+    every = [data[:, z : z + 16, y : y + 16, 0:16] for z in (0, 4) for y in (0, 2)]
+    with torch.no_grad():
+        outputs = torch.stack([network(p[None])[0] for p in every]).mean(0)
+    score = network.heads.read(outputs[None])["score"]["value"].item()
+    found = tables.read(fold_of(trained) / "validation").of("score").loc["case4", "prediction"]
+    assert float(found) == pytest.approx(score, rel=1e-5)
+
+
+def test_an_interrupted_training_goes_on_as_if_there_had_been_none(trained, nnunet, monkeypatch):
+    name = NAME.replace("NoAug", "NoAug_SaveEvery1")  # which changes no number
+    run_epoch = CaseTrainer._run_epoch
+
+    def stopped(trainer):
+        if trainer.current_epoch == 1:
+            raise KeyboardInterrupt
+        run_epoch(trainer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CaseTrainer, "_run_epoch", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            train(name)
+    train(name, continue_training=True)
+    a, b = weights(fold_of(trained)), weights(fold_of(nnunet, name))
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    tables_of = [fold / "validation" / tables.TABLE_FILE for fold in (fold_of(trained), fold_of(nnunet, name))]
+    assert tables_of[0].read_text() == tables_of[1].read_text()
+
+
+def test_a_training_does_not_go_on_with_other_columns(trained, nnunet, case_dataset):
+    trainer = trainer_for(case_dataset)
+    content = torch.load(fold_of(trained) / "checkpoint_final.pth", weights_only=True)
+    del content["init_args"]["plans"]["outcomes"]["columns"]["days"]
+    with pytest.raises(ValueError, match=r"trained for grade, stage, score, but targets\.json now declares .* days"):
+        trainer.load_checkpoint(content)
+
+
+def test_a_segmentation_checkpoint_of_the_same_network_is_a_start(nnunet, case_dataset, tmp_path, capsys):
+    """By nnU-Net's own function, which leaves the heads as they are."""
+    trainer = trainer_for(case_dataset)
+    trainer.initialize()
+    torch.manual_seed(3)
+    name = NAME.replace("Case", "")
+    whole = trainer_class(name).build_network_architecture(
+        trainer.plans_manager, trainer.configuration_manager, 4, 3, True
+    )
+    torch.save({"network_weights": whole.state_dict()}, tmp_path / "segmentation.pth")
+    heads = {key: value.clone() for key, value in trainer.network.heads.state_dict().items()}
+    load_pretrained_weights(trainer.network, tmp_path / "segmentation.pth")
+    theirs = whole.state_dict()
+    assert all(
+        torch.equal(value, theirs[f"encoder.{key}"]) for key, value in trainer.network.encoder.state_dict().items()
+    )
+    assert all(torch.equal(value, heads[key]) for key, value in trainer.network.heads.state_dict().items())
+    report = trainer.arrivals.table()
+    assert "tensors are taken" in report
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"table": TABLE.replace("case4,HGG,III,3.5,200,0,P4\n", "")}, "no row of the case case4"),
+        ({"table": TABLE.replace("LGG", "HGG")}, "all are HGG"),
+        ({"table": TABLE.replace("case0,LGG", "case0,GBM")}, "'GBM' is no level"),
+        ({"schema": {"format": 1, "columns": {}}}, "declares no target"),
+    ],
+)
+def test_bad_targets_are_one_sentence_and_nothing_is_written(tmp_path, monkeypatch, change, message):
+    from tests.trainers.conftest import use
+
+    folder = workspace.write(tmp_path)
+    write_targets(folder, **change)
+    use(monkeypatch, tmp_path, tmp_path / "results")
+    with pytest.raises(ValueError, match=message):
+        train()
+    assert not list((tmp_path / "results").rglob("*.pth"))
+
+
+def test_without_targets_the_sentence_names_the_file(tmp_path, monkeypatch):
+    from tests.trainers.conftest import use
+
+    workspace.write(tmp_path)
+    use(monkeypatch, tmp_path, tmp_path / "results")
+    with pytest.raises(ValueError, match=r"There is no .*targets\.json"):
+        train()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("CaseDualBranchGhost_NoDS", "sets the deep supervision, which is for networks of segmentation and detection"),
+        ("CaseDualBranchGhost_Tversky", "sets the loss"),
+        ("DualBranchGhost_Balanced", "sets the balance of levels, which is for networks of case-level alone"),
+        ("UNETR_Target1", "sets the targets"),
+        ("CaseUNETR_Smooth1", "lies between 0 and 1"),
+        ("CaseUNETR_Targetall", "unknown word"),
+    ],
+)
+def test_words_of_another_task_are_refused(name, message):
+    with pytest.raises(ValueError, match=message):
+        parse(PREFIX + name)
+
+
+# --- words
+
+
+@pytest.mark.parametrize(
+    ("word", "fields"),
+    [
+        ("Smooth2.5en1", {"smoothing": 0.25}),
+        ("Balanced", {"balanced": True}),
+        ("Target2", {"targets": "2"}),
+        ("Target1and3", {"targets": "1and3"}),
+        ("Freeze5", {"frozen_epochs": 5}),
+    ],
+)
+def test_a_word_sets_its_fields(word, fields):
+    plain, worded = (parse(f"{PREFIX}CaseDualBranchGhost{suffix}").recipe.as_dict() for suffix in ("", f"_{word}"))
+    assert {name: value for name, value in worded.items() if plain[name] != value} == fields
+
+
+def test_a_word_chooses_columns_and_others_change_the_loss(nnunet, case_dataset):
+    name = NAME.replace("NoAug", "Smooth1en1_Balanced_NoAug").replace("_seed7", "_Target1and3_seed7")
+    trainer = trainer_for(case_dataset, name)
+    assert isinstance(trainer, CaseTrainer)
+    trainer.initialize()
+    assert [head.column.name for head in trainer.network.heads.each] == ["grade", "score"]
+    loss = trainer.loss.loss
+    assert loss.smoothing == 0.1
+    assert loss.weights["grade"].tolist() == pytest.approx([1 / (2 * 2 / 5), 1 / (2 * 3 / 5)])
+
+
+def test_places_that_there_are_not_are_refused(nnunet, case_dataset):
+    with pytest.raises(ValueError, match="1 grade, 2 stage, 3 score, 4 days"):
+        trainer_for(case_dataset, NAME.replace("_seed7", "_Target5_seed7"))
+
+
+# --- the measure of an epoch
+
+
+def test_the_skill_is_1_less_the_loss_over_that_of_the_base_rates(nnunet, case_dataset):
+    trainer = trainer_for(case_dataset)
+    trainer.initialize()
+    base = trainer._base_rate_losses
+    counts = np.array([[1, 2, 0, 1], [3, 0, 0, 1]])
+    means = np.stack([base * 0.5, base * 0.25])
+    means[:, 3] = base[3] * 9
+    assert trainer.skills(means, counts) == pytest.approx([1 - (0.5 + 3 * 0.25) / 4, 0.5, math.nan, -1], nan_ok=True)
+    grades = torch.tensor([0.0, 1.0, 1.0])
+    shares = torch.tensor([2 / 5, 3 / 5])
+    assert base[0] == pytest.approx(-shares[grades.long()].log().mean().item(), rel=1e-5)
+
+
+def test_a_batch_carries_the_rows_of_its_cases(nnunet, case_dataset):
+    trainer = trainer_for(case_dataset)
+    trainer.initialize()
+    target = trainer._with_targets({"keys": ["case2", "case1"], "target": None})["target"]
+    assert target.shape == (2, 4, 2)
+    assert target[:, 0, 0].tolist() == [1, 1]
+    assert target[:, 1, 0].tolist() == [1, 2]
+    assert torch.isnan(target[0, 2, 0])
+    assert target[:, 3, 1].tolist() == [1, 0]
+    logs = np.log([700, 120, 400])
+    assert target[1, 3, 0].item() == pytest.approx((np.log(120) - logs.mean()) / logs.std(), rel=1e-5)
+    scores = np.array([1.5, 4.0])
+    assert target[1, 2, 0].item() == pytest.approx((4 - scores.mean()) / scores.std(), rel=1e-5)
+
+
+# --- prediction and intervals
+
+
+def test_patches_cover_the_image_and_small_images_are_padded():
+    image = torch.arange(2 * 5 * 4 * 3.0).reshape(2, 5, 4, 3)
+    found = list(patches(image, (4, 4, 4)))
+    assert [p.shape for p in found] == [(2, 4, 4, 4)] * 2
+    assert torch.equal(found[1][:, :, :, 0:3], image[:, 1:5])
+    slices = list(patches(image, (4, 4)))
+    assert len(slices) == 5
+    assert torch.equal(slices[2][:, :, 0:3], image[:, 2])
+
+
+def test_a_cases_outputs_are_the_mean_over_its_patches():
+    class Means(torch.nn.Module):
+        def forward(self, x):
+            return x.flatten(2).mean(2)
+
+    image = torch.randn(3, 21, 4, 4)
+    size = (4, 4, 4)
+    taken = [p.flatten(1).mean(1) for p in patches(image, size)]
+    assert len(taken) > 8, "more than one forward pass"
+    torch.testing.assert_close(case_outputs(Means(), image, size, CPU, "device"), torch.stack(taken).mean(0))
+
+
+def test_left_out_intervals_are_conformal_by_the_other_cases_and_cover():
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=400)
+    predictions = truth + rng.standard_t(3, size=400)
+    lower, upper = left_out_intervals(predictions, truth)
+    others = np.delete(truth - predictions, 7)
+    assert upper[7] - predictions[7] == half_width(others, 0.9) == predictions[7] - lower[7]
+    assert 0.88 < ((lower <= truth) & (truth <= upper)).mean() < 0.93
+    few = left_out_intervals(predictions[:9], truth[:9])
+    assert np.isnan(few[0]).all()
+
+
+def test_survival_intervals_cover_what_the_model_says():
+    from nnunet_ext.outcomes.columns import Column
+    from nnunet_ext.outcomes.heads import SurvivalHead
+
+    rng = np.random.default_rng(1)
+    head = SurvivalHead(1, Column("days", "survival", censoring="c"))
+    read = head.read(torch.tensor([[5.0, math.log(0.4)]]))
+    times = np.exp(5 + 0.4 * rng.logistic(size=20000))
+    inside = (read["lower"].item() <= times) & (times <= read["upper"].item())
+    assert inside.mean() == pytest.approx(0.9, abs=0.01)
+    assert read["value"].item() == pytest.approx(np.median(times), rel=0.03)
