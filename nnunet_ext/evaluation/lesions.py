@@ -57,7 +57,7 @@ def components(mask: Mask) -> Labels:
     # cc3d 4.1.1 stops with "maximum length exception" at the Boolean mask [[[True, False, True]]], and of a view of the
     # shape (2, 1, 1) it reads the wrong voxels: whole arrays of bytes are right
     whole = np.ascontiguousarray(mask).view(np.uint8)
-    found: Labels = cc3d.connected_components(whole, connectivity=26 if mask.ndim == 3 else 8, binary_image=True)
+    found: Labels = cc3d.connected_components(whole, connectivity=26 if mask.ndim == 3 else 8)
     return found
 
 

@@ -1,6 +1,5 @@
 """Reading segmentations in the formats that nnU-Net writes."""
 
-import gzip
 import json
 import struct
 from dataclasses import dataclass
@@ -135,7 +134,7 @@ def check_whole(path: Path) -> bytes | None:
         return None
     try:
         data = igzip.decompress(path.read_bytes()) if name.endswith(".gz") else path.read_bytes()
-    except (EOFError, isal_zlib.IsalError, gzip.BadGzipFile) as error:  # type: ignore[misc] # isal's stub is wrong
+    except (EOFError, isal_zlib.IsalError, OSError) as error:  # type: ignore[misc] # isal's stub is wrong
         raise UnreadableError(f"{path.name} cannot be read: it is cut off or damaged ({error}).") from error
     if len(data) < HEADER:
         raise UnreadableError(f"{path.name} cannot be read: it has {len(data)} bytes, less than a NIfTI header.")
