@@ -9,6 +9,10 @@ Put the file's modalities in order with --channels, e.g. --channels FLAIR T1ce T
 of the same modality, the dataset's other channels keep their initial weights. Without the option the file's channels
 are taken to be the dataset's. nnU-Net itself never takes over the segmentation layers.
 
+For a network of case-level targets FILE is a classifier's state dict (.pth or .safetensors), whose names are those of
+torchvision's, MONAI's or timm's ResNet18, or of the network's own backbone of timm; or the word "published", with which
+timm downloads them. Kernels for photographs are inflated for volumes and spread over the dataset's channels.
+
 FILE may also be a checkpoint of nnU-Net: its tensors are taken by name and shape. A file of another architecture, of
 which more than the segmentation layers do not fit, is refused unless --partial asks for what fits.
 """
@@ -31,12 +35,13 @@ if TYPE_CHECKING:
 CHECKPOINT = "network_weights"  # nnU-Net's key
 HEADS = ".seg_layers."  # which nnU-Net does not take over
 NESTED = ("state_dict", "model", CHECKPOINT)  # where training scripts put the weights beside other things
+PUBLISHED = "published"  # in place of a file
 FEWEST = 0.1  # part of a file's tensors: fewer fit by chance, those of the segmentation layer for example
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's options."""
-    parser.add_argument("file", type=Path, metavar="FILE", help="MONAI's weights")
+    parser.add_argument("file", type=Path, metavar="FILE", help="weights, or the word published")
     parser.add_argument("-tr", required=True, metavar="TRAINER", help="e.g. nnUNetTrainer_SwinUNETR_M")
     parser.add_argument("-d", required=True, metavar="DATASET", help="number or name of a preprocessed dataset")
     parser.add_argument("-p", default="nnUNetPlans", metavar="PLANS", help="default: nnUNetPlans")
@@ -55,24 +60,61 @@ def run(args: argparse.Namespace) -> int:
 
     if not args.o.parent.is_dir():
         raise ValueError(f"There is no folder {args.o.parent} to write {args.o.name} into; create it first.")
-    state, trained = _read(args.file)
+    pooled = _pooled(args.tr)
+    state, trained = _published(args) if pooled and args.file.name == PUBLISHED else _read(args.file)
     folder = dataset_folder(args.d)
     plans, dataset = read_plans(folder, args.p), json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
     if trained is not None:
         return _take_checkpoint(_network(args.tr, plans, args.c, dataset), state, trained, args)
+    if pooled:
+        return _take_classifier(_network(args.tr, plans, args.c, dataset), state, args)
     channels = _channels(args.channels, channel_names(dataset, str(folder / "dataset.json"))) if args.channels else None
     result = import_monai(_network(args.tr, plans, args.c, dataset), state, channels)
-    if len(result.matched) < FEWEST * len(state):
-        raise ValueError(
-            f"Only {len(result.matched)} of the {len(state)} tensors in {args.file} fit {args.tr}; choose the trainer "
-            f"of the file's family and size."
-        )
+    _refuse_another_family(result, state, args)
     if args.channels and result.input_channels not in (None, len(args.channels)):
         raise ValueError(
             f"--channels names {len(args.channels)} modalities, but the network in {args.file} reads "
             f"{result.input_channels} channels; name each of them."
         )
     torch.save({"network_weights": result.weights}, args.o)
+    print(_table(result, state))
+    return 0
+
+
+def _refuse_another_family(result: "Import", state: Mapping[str, "Tensor"], args: argparse.Namespace) -> None:
+    if len(result.matched) < FEWEST * len(state):
+        raise ValueError(
+            f"Only {len(result.matched)} of the {len(state)} tensors in {args.file} fit {args.tr}; choose the trainer "
+            f"of the file's family and size."
+        )
+
+
+def _pooled(trainer: str) -> bool:
+    """Whether a trainer's network answers for cases."""
+    from nnunet_ext.trainers.grammar import parse
+
+    parsed = parse(trainer)
+    return parsed is not None and not parsed.spec.task.decodes
+
+
+def _published(args: argparse.Namespace) -> tuple[dict[str, "Tensor"], None]:
+    from nnunet_ext.outcomes.published import published
+    from nnunet_ext.trainers.grammar import parse
+
+    parsed = parse(args.tr)
+    assert parsed is not None, "it has been parsed before"
+    return published(parsed.spec), None
+
+
+def _take_classifier(network: "nn.Module", state: dict[str, "Tensor"], args: argparse.Namespace) -> int:
+    """Writes what fits of a classifier of photographs, or of volumes, and prints the table."""
+    import torch
+
+    from nnunet_ext.networks.inflation import import_encoder
+
+    result = import_encoder(network, state)
+    _refuse_another_family(result, state, args)
+    torch.save({CHECKPOINT: result.weights}, args.o)
     print(_table(result, state))
     return 0
 
@@ -115,6 +157,10 @@ def _read(path: Path) -> tuple[dict[str, "Tensor"], str | None]:
 
     from nnunet_ext.trainers.reading import read_safely
 
+    if path.suffix == ".safetensors":
+        from nnunet_ext.outcomes.published import read_safetensors
+
+        return read_safetensors(path), None
     content = read_safely(path)
     trained = str(content.get("trainer_name", "")) if isinstance(content, Mapping) and CHECKPOINT in content else None
     for key in NESTED:

@@ -13,16 +13,57 @@ import signal
 import subprocess
 import sys
 import traceback
-from typing import Any
+from typing import IO, Any, Self
 
 from nnunet_ext.experiments.outcome import Outcome, outcome_of
 from nnunet_ext.experiments.settings import Settings, settings_of
 from nnunet_ext.experiments.supervise import run
 from nnunet_ext.experiments.tasks import Task, task_of
+from nnunet_ext.trainers.signals import STOPPING
 
 
 class LostError(RuntimeError):
     """The guardian of a run was killed, and the run with it."""
+
+
+class Guard:
+    """A guardian that has been started for a task; leaving the context, however that happens, asks it to end."""
+
+    def __init__(self, task: Task, settings: Settings) -> None:
+        self.name = task.name
+        words = [sys.executable, "-m", __name__]
+        self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+        request = json.dumps({"task": task.as_dict(), "settings": settings.as_dict()})
+        self._pipe.write(request.encode() + b"\n")
+        self._pipe.flush()
+
+    @property
+    def _pipe(self) -> IO[bytes]:
+        assert self.process.stdin is not None
+        return self.process.stdin
+
+    def outcome(self) -> Outcome:
+        """Waits for it.
+
+        Raises:
+            LostError: the guardian was killed.
+        """
+        assert self.process.stdout is not None
+        answer = self.process.stdout.read()
+        if not answer:
+            raise LostError(f"What watched over {self.name} ended with code {self.process.wait()} and without a word.")
+        return outcome_of(json.loads(answer))
+
+    def end(self) -> None:
+        """Closes the pipe, and waits until the run has saved itself and ended."""
+        self._pipe.close()
+        self.process.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
 
 
 def guarded(task: Task, settings: Settings) -> Outcome:
@@ -31,17 +72,8 @@ def guarded(task: Task, settings: Settings) -> Outcome:
     Raises:
         LostError: the guardian was killed.
     """
-    request = json.dumps({"task": task.as_dict(), "settings": settings.as_dict()})
-    words = [sys.executable, "-m", __name__]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(request.encode() + b"\n")
-        process.stdin.flush()
-        answer = process.stdout.read()
-    if not answer:
-        raise LostError(f"What watched over {task.name} ended with code {process.returncode} and without a word.")
-    return outcome_of(json.loads(answer))
+    with Guard(task, settings) as guard:
+        return guard.outcome()
 
 
 class Wish:
@@ -50,8 +82,10 @@ class Wish:
     def __init__(self, pipe: int, settings: Settings) -> None:
         self.pipe, self.settings = pipe, settings
         self.signalled = False
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (*STOPPING, signal.SIGINT):
             signal.signal(number, self._receive)
+        # Slurm sends it to all processes of a job; it is meant for submitit's, and the training inherits this
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
     def _receive(self, *_: Any) -> None:
         self.signalled = True

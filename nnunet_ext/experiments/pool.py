@@ -9,6 +9,7 @@ import logging
 import os
 import platform
 import signal
+import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ LOOPBACK = "127.0.0.1"
 STORE = 100 * 2**20  # bytes of shared memory: outcomes need next to nothing, and Ray takes 30 % of the memory by itself
 MIB = 2**20
 LOSSES = 10  # of one task with its worker or machine
+HEADS = 5  # of Ray on this machine, one after the other
 RAY: Mapping[str, str] = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_memory_monitor_refresh_ms": "0",  # it would kill our workers for the memory of other people's processes
@@ -48,17 +50,32 @@ def run_all(tasks: Sequence[Task], settings: Settings) -> list[Outcome]:
     Raises:
         ValueError: the extra ``sweep`` is not installed, a task fits on no machine, or the tasks contradict each other.
     """
-    _check(tasks)
+    check(tasks)
     settings.folder.mkdir(parents=True, exist_ok=True)
     settings.stop.unlink(missing_ok=True)
-    dispatch = Dispatch(tasks, settings)
-    if dispatch.waiting:
-        with _ray(tasks, settings) as ray, _asked() as asked:
-            dispatch.work(ray, asked)
-    return [dispatch.outcomes[task.name] for task in tasks]
+    outcomes: dict[str, Outcome] = {}
+    for left in reversed(range(HEADS)):
+        dispatch = Dispatch(tasks, settings, outcomes)
+        try:
+            dispatch.work()
+            break
+        except HeadLostError as error:
+            LOG.warning("Ray has gone (%s); what was trained is saved.", error)
+            if settings.address or not left:
+                raise
+    return [outcomes[task.name] for task in tasks]
 
 
-def _check(tasks: Sequence[Task]) -> None:
+class HeadLostError(RuntimeError):
+    """Ray on this machine has ended or been killed; the same experiment started again goes on."""
+
+
+def check(tasks: Sequence[Task]) -> None:
+    """Refuses tasks that contradict each other.
+
+    Raises:
+        ValueError: with the names.
+    """
     counted = Counter(task.name for task in tasks)
     if twice := [name for name, count in counted.items() if count > 1]:
         raise ValueError(f"Tasks have names of their own; {', '.join(twice)} is there twice.")
@@ -76,18 +93,27 @@ def _check(tasks: Sequence[Task]) -> None:
 class Dispatch:
     """Who waits, who runs, who has ended."""
 
-    def __init__(self, tasks: Sequence[Task], settings: Settings) -> None:
-        self.settings = settings
-        self.outcomes = {
-            task.name: Outcome(task.name, 0, where=platform.node()) for task in tasks if on_disk(task) is State.FINISHED
-        }
-        self.waiting = {task.name: task for task in tasks if task.name not in self.outcomes}
+    def __init__(self, tasks: Sequence[Task], settings: Settings, outcomes: dict[str, Outcome]) -> None:
+        self.tasks, self.settings, self.outcomes = tasks, settings, outcomes
+        for task in tasks:
+            if task.name not in outcomes and on_disk(task) is State.FINISHED:
+                outcomes[task.name] = Outcome(task.name, 0, where=platform.node())
+                LOG.info("%s is finished already and is left as it is.", task.name)
+        self.waiting = {task.name: task for task in tasks if task.name not in outcomes}
         self.running: dict[Any, Task] = {}
         self.losses: Counter[str] = Counter()
-        for name in self.outcomes:
-            LOG.info("%s is finished already and is left as it is.", name)
 
-    def work(self, ray: Any, asked: "Asked") -> None:
+    def work(self) -> None:
+        """Has Ray do what is not done.
+
+        Raises:
+            HeadLostError: Ray has gone; the outcomes until then are kept.
+        """
+        if self.waiting:
+            with _ray(self.tasks, self.settings) as ray, _asked() as asked:
+                self.loop(ray, asked)
+
+    def loop(self, ray: Any, asked: "Asked") -> None:
         """Until nothing waits and nothing runs."""
         remote = ray.remote(max_retries=0)(guarded)
         while self.waiting or self.running:
@@ -130,8 +156,10 @@ class Dispatch:
         try:
             self._note(ray.get(reference))
         except _losses(ray) as error:
+            if isinstance(error, ray.exceptions.LocalRayletDiedError) and not self.settings.address:
+                raise HeadLostError(_first_line(error)) from error
             self.losses[task.name] += 1
-            LOG.warning("%s was lost (%s).", task.name, str(error).strip().partition("\n")[0])
+            LOG.warning("%s was lost (%s).", task.name, _first_line(error))
             if self.losses[task.name] > LOSSES:
                 told = f"{task.name} was lost {LOSSES + 1} times with its worker or machine."
                 self._note(Outcome(task.name, LOST, told=told))
@@ -155,6 +183,10 @@ def carried(task: Task) -> Task:
 
 def _resources(needs: Needs) -> dict[str, Any]:
     return {"num_cpus": needs.cpus, "num_gpus": needs.gpus, "memory": needs.memory_mib * MIB or None}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def _losses(ray: Any) -> tuple[type[Exception], ...]:
@@ -236,6 +268,9 @@ class Asked:
 def _asked() -> Iterator[Asked]:
     """Listens for SIGTERM and SIGINT; entered after ``ray.init``, which sets a handler of its own."""
     asked = Asked()
+    if threading.current_thread() is not threading.main_thread():  # where Python allows no handler
+        yield asked
+        return
     before = {number: signal.signal(number, asked.receive) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield asked

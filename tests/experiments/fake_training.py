@@ -72,7 +72,7 @@ def main():
     asked = []
     signal.signal(signal.SIGTERM, signal.SIG_IGN if args.deaf else lambda *_: asked.append(1))
     with (args.folder / "started.txt").open("a") as file:
-        file.write(f"{'--c' if args.c else 'new'} {os.environ.get('RAY_NODE_ID', '')}\n")
+        file.write("--c\n" if args.c else "new\n")
     state = {"epoch": 0, "value": ""}
     latest = args.folder / "checkpoint_latest.pth"
     if args.c and latest.exists():

@@ -38,7 +38,7 @@ def final(task):
 
 def starts(task):
     """How the command was started each time: ``new`` or ``--c``."""
-    return [line.split()[0] for line in (task.folder / "started.txt").read_text().splitlines()]
+    return (task.folder / "started.txt").read_text().split()
 
 
 def contents(folder):

@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import pytest
 from nnunet_ext.experiments import pool
 from nnunet_ext.experiments.outcome import FULL, SKIPPED, STOPPED
 from nnunet_ext.experiments.pool import run_all
+from nnunet_ext.experiments.state import State, state_of
 from nnunet_ext.experiments.tasks import Needs
 from tests.experiments.fakes import contents, fake, final, quick, starts, value
 
@@ -134,8 +136,8 @@ class Place:
 
 def dispatched(root, tasks, answers, **changes):
     place = Place(answers)
-    dispatch = pool.Dispatch(tasks, small(root, **changes))
-    dispatch.work(place, pool.Asked())
+    dispatch = pool.Dispatch(tasks, small(root, **changes), {})
+    dispatch.loop(place, pool.Asked())
     return dispatch.outcomes, place
 
 
@@ -223,10 +225,40 @@ def test_a_worker_that_is_killed_loses_nothing(tmp_path):
     tasks, settings = slow(tmp_path), small(tmp_path)
     process = driver(tmp_path, tasks, settings)
     wait_for(lambda: all((task.folder / "progress.jsonl").exists() for task in tasks[:2]))
-    os.kill(below(process.pid, "ray::")[0], signal.SIGKILL)
+    os.kill(below(process.pid, "ray::slow")[0], signal.SIGKILL)
     assert process.wait(120) == 0
     assert [final(task)["value"] for task in tasks] == [value(40)] * 3
     assert sorted(len(starts(task)) for task in tasks) == [1, 1, 2]
+
+
+@pytest.fixture
+def two_nodes(monkeypatch):
+    """A cluster of two machines with a core each, on loopback."""
+    for name, setting in pool.RAY.items():
+        monkeypatch.setenv(name, setting)
+    from ray._private import ray_constants
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", False)  # it would translate 127.0.0.1 into the machine's
+    one = {"num_cpus": 1, "object_store_memory": pool.STORE, "node_ip_address": pool.LOOPBACK}
+    cluster = Cluster(initialize_head=True, head_node_args={**one, "include_dashboard": False})
+    cluster.second = cluster.add_node(**one)
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+def test_two_machines_share_the_work_and_one_may_die(tmp_path, two_nodes):
+    tasks, settings = slow(tmp_path, 4), quick(tmp_path, address=two_nodes.address)
+    outcomes = []
+    work = threading.Thread(target=lambda: outcomes.extend(run_all(tasks, settings)))
+    work.start()
+    wait_for(lambda: sum(state_of(task) is State.RUNNING for task in tasks) == 2)  # and each machine has one core
+    two_nodes.remove_node(two_nodes.second, allow_graceful=False)
+    work.join(200)
+    assert [outcome.code for outcome in outcomes] == [0] * 4
+    assert [final(task)["value"] for task in tasks] == [value(40)] * 4
+    assert sorted(len(starts(task)) for task in tasks) == [1, 1, 1, 2]
 
 
 def below(parent, word):

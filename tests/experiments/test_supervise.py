@@ -242,9 +242,16 @@ def children(parent, word):
 def test_the_stop_file_has_the_training_save_itself(tmp_path, deaf):
     words = ["--epochs", 1000, "--seconds", 0.02, *["--deaf"] * deaf]
     task, settings = fake(tmp_path, "run", *words), quick(tmp_path, grace_seconds=0.2 if deaf else 5)
-    threading.Timer(0.8, settings.stop.touch).start()
     settings.folder.mkdir()
+
+    def stop():
+        wait_for((task.folder / "progress.jsonl").exists)
+        settings.stop.touch()
+
+    asking = threading.Thread(target=stop)
+    asking.start()
     outcome = guarded(task, settings)
+    asking.join()
     assert outcome.code == STOPPED
     assert ("saved" in outcome.lines) is not deaf
     assert not is_locked(task)

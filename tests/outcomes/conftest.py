@@ -6,6 +6,7 @@ import pytest
 import torch
 from nnunetv2.run.run_training import run_training
 
+from nnunet_ext.networks.stock_plan import stock_plan
 from nnunet_ext.outcomes.columns import SCHEMA_FILE, TABLE_FILE
 from tests.trainers import workspace
 from tests.trainers.conftest import use
@@ -36,20 +37,38 @@ def write_targets(folder, schema=SCHEMA, table=TABLE):
     (folder / TABLE_FILE).write_text(table, encoding="utf-8")
 
 
-def train(name=NAME, **options):
+def train(name=NAME, configuration="3d_fullres", **options):
     """The stock command's function, in this process."""
-    run_training(workspace.DATASET, "3d_fullres", 0, name, device=CPU, **options)
+    run_training(workspace.DATASET, configuration, 0, name, device=CPU, **options)
 
 
-def fold_of(results, name=NAME):
-    return results / workspace.DATASET / f"{name}__nnUNetPlans__3d_fullres" / "fold_0"
+def fold_of(results, name=NAME, configuration="3d_fullres"):
+    return results / workspace.DATASET / f"{name}__nnUNetPlans__{configuration}" / "fold_0"
+
+
+def add_2d(folder):
+    """A 2D configuration of the same preprocessed data: every slice is an image."""
+    path = folder / "nnUNetPlans.json"
+    plans = json.loads(path.read_text(encoding="utf-8"))
+    whole = plans["configurations"]["3d_fullres"]
+    architecture = {**whole["architecture"], "arch_kwargs": stock_plan(2, 3)}
+    flat = {
+        **whole,
+        "patch_size": whole["patch_size"][1:],
+        "spacing": whole["spacing"][1:],
+        "architecture": architecture,
+    }
+    plans["configurations"]["2d"] = {**flat, "median_image_size_in_voxels": whole["median_image_size_in_voxels"][1:]}
+    path.write_text(json.dumps(plans), encoding="utf-8")
 
 
 @pytest.fixture(scope="session")
 def case_dataset(tmp_path_factory):
     """The preprocessed dataset with targets; tests do not write into it."""
     root = tmp_path_factory.mktemp("cases")
-    write_targets(workspace.write(root))
+    folder = workspace.write(root)
+    write_targets(folder)
+    add_2d(folder)
     return root
 
 

@@ -134,6 +134,14 @@ def test_a_segmentation_checkpoint_of_the_same_network_is_a_start(nnunet, case_d
     assert "tensors are taken" in report
 
 
+@pytest.mark.parametrize("network", ["CaseResNet18MultiScale", "CaseEfficientNetB0", "CaseMobileUNETR_XS"])
+def test_slices_are_trained_in_2d_and_a_case_is_the_mean_of_its_slices(nnunet, case_dataset, network):
+    name = f"{PREFIX}{network}_NoAug_1epochs_iter1_seed1"
+    train(name, "2d")
+    found = tables.read(fold_of(nnunet, name, "2d") / "validation")
+    assert sorted(found.of("grade").index) == ["case3", "case4"]
+
+
 # --- what is refused
 
 
