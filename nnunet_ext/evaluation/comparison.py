@@ -108,7 +108,8 @@ def method_table(parts: Parts) -> pd.DataFrame:
             spread = {f"sd_{name}": value for name, value in spread.items()}
             size = {"seeds": scores.n_seeds, "folds": len(scores.cases_of_folds), "cases": values.shape[1]}
             rows.append({"method": method, "region": region, "metric": metric, **asdict(interval), **spread, **size})
-    return pd.DataFrame(rows)
+    # what no row knows is a number that is missing, not None
+    return pd.DataFrame(rows).astype(dict.fromkeys(["low", "high", *spread], float))
 
 
 def _possible(interval: Interval, metric: str) -> Interval:
