@@ -5,7 +5,7 @@ computed from it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from nnunet_ext.evaluation.intervals import Interval, mean_interval
 from nnunet_ext.evaluation.ranking import Ranking, rank
 from nnunet_ext.evaluation.runs import Run
 from nnunet_ext.evaluation.scores import Scores
-from nnunet_ext.evaluation.variance import components
+from nnunet_ext.evaluation.variance import Components, components
 
 COLUMNS = ("run", "method", "seed", "fold", "case", "region", "metric", "value", "note")
 LOWER_IS_BETTER = ("HD95", "lesionwise_HD95", "lesions_fp", "lesions_fn")
@@ -94,6 +94,8 @@ def parts_of(table: pd.DataFrame) -> Parts:
         ValueError: the methods were not evaluated on the same cases.
     """
     finite = table.assign(known=np.isfinite(table["value"])).groupby(["region", "metric"], sort=False)["known"].all()
+    if not finite.any():
+        raise ValueError("No metric has a finite value in every case; evaluate with another --convention.")
     return {(str(region), str(metric)): scores_of(table, region, metric) for region, metric in finite[finite].index}
 
 
@@ -108,8 +110,8 @@ def method_table(parts: Parts) -> pd.DataFrame:
             spread = {f"sd_{name}": value for name, value in spread.items()}
             size = {"seeds": scores.n_seeds, "folds": len(scores.cases_of_folds), "cases": values.shape[1]}
             rows.append({"method": method, "region": region, "metric": metric, **asdict(interval), **spread, **size})
-    # what no row knows is a number that is missing, not None
-    return pd.DataFrame(rows).astype(dict.fromkeys(["low", "high", *spread], float))
+    unknown = ["low", "high", *(f"sd_{part.name}" for part in fields(Components))]
+    return pd.DataFrame(rows).astype(dict.fromkeys(unknown, float))  # where no row knows it as well
 
 
 def _possible(interval: Interval, metric: str) -> Interval:
