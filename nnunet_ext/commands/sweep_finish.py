@@ -75,9 +75,10 @@ def _held_out(plan: Plan, tasks: Sequence[Task], out: Path, jobs: int) -> int:
 def _tables(table: Any, out: Path) -> None:
     from nnunet_ext.evaluation import comparison
 
-    written = {TEST: table, TEST_MODELS: comparison.method_table(table)}
+    parts = comparison.parts_of(table)
+    written = {TEST: table, TEST_MODELS: comparison.method_table(parts)}
     if table["method"].nunique() > 1:
-        written[TEST_COMPARISONS] = comparison.verdicts(table)
+        written[TEST_COMPARISONS] = comparison.verdicts(parts, comparison.regions_of(table))
         print(f"\nHeld-out images ({table['case'].nunique()} cases):")
         print("\n".join(comparison.sentences(written[TEST_COMPARISONS])))
     for name, each in written.items():

@@ -78,12 +78,12 @@ def scores_of(table: pd.DataFrame, region: str, metric: str) -> Scores:
 
 def _lacking(values: pd.DataFrame) -> str:
     """Which case a method has no value for, for people; the columns are fold and case."""
-    empty = values.isna()
-    if not empty.to_numpy().any():
+    empty = values.isna().to_numpy()
+    if not empty.any():
         return "for every seed of every method"
-    method, seed = empty.any(axis=1).idxmax()
-    fold, case = empty.loc[(method, seed)].idxmax()
-    more = int(empty.loc[(method, seed)].sum()) - 1
+    row, column = np.argwhere(empty)[0]
+    (method, _), (fold, case) = values.index.tolist()[row], values.columns.tolist()[column]
+    more = int(empty[row].sum()) - 1
     return f"of {method} for {case} of fold {fold}" + (f" and {more} further cases" if more else "")
 
 

@@ -21,6 +21,6 @@ def read_json(path: Path, remedy: str, kind: type = dict) -> Any:
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read ({error}); {remedy}.") from error
     if not isinstance(found, kind):
-        names = {dict: "an object", list: "a list"}
-        raise ValueError(f"{path} holds {type(found).__name__} where {names[kind]} is expected; {remedy}.")
+        name = "a list" if kind is list else "an object"
+        raise ValueError(f"{path} holds {type(found).__name__} where {name} is expected; {remedy}.")
     return found

@@ -17,7 +17,7 @@ ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".gipl", ".tif", ".tiff", ".png",
 TOLERANCE = 1e-3
 HEADER = 348
 """Bytes of a NIfTI-1 header, and the number with which it begins."""
-STORED = {
+STORED: dict[int, tuple[np.dtype[Any], int]] = {
     2: (np.dtype("u1"), SimpleITK.sitkUInt8),
     4: (np.dtype("<i2"), SimpleITK.sitkInt16),
     8: (np.dtype("<i4"), SimpleITK.sitkInt32),
@@ -94,12 +94,15 @@ def _stored(data: bytes | None, reader: Any) -> NDArray[np.integer] | None:
     if data is None or int.from_bytes(data[:4], "little") != HEADER:
         return None
     code, offset = struct.unpack_from("<h", data, 70)[0], int(struct.unpack_from("<f", data, 108)[0])
-    kind, pixel = STORED.get(code, (None, None))
+    if code not in STORED:
+        return None
+    kind, pixel = STORED[code]
     size, scale = reader.GetSize(), struct.unpack_from("<2f", data, 112)
     as_is = scale[0] in (0, 1) and scale[1] == 0 and pixel == reader.GetPixelID() and offset >= HEADER
-    if kind is None or not as_is or len(data) < offset + prod(size) * kind.itemsize:
+    if not as_is or len(data) < offset + prod(size) * kind.itemsize:
         return None
-    return np.frombuffer(data, kind, prod(size), offset).reshape(size[::-1])
+    values: NDArray[np.integer] = np.frombuffer(data, kind, prod(size), offset).reshape(size[::-1])
+    return values
 
 
 def difference(reference: Segmentation, prediction: Segmentation) -> str:

@@ -29,6 +29,8 @@ from nnunet_ext.whole import write_text
 METRICS_FILE, CONVENTIONS_FILE, SUMMARY_FILE = "metrics.csv", "conventions.csv", "summary.json"
 COLUMNS = ("case", "region", "metric", "value", "note")
 FORMAT = 1
+whole = write_text
+"""By the name under which other parts have it."""
 Record = Mapping[str, Any]
 
 
