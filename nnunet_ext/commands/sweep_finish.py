@@ -84,9 +84,10 @@ def _tables(table: "pd.DataFrame", out: Path) -> None:
     from nnunet_ext.evaluation import comparison
 
     shared = common(table)
-    written = {TEST: table, TEST_MODELS: comparison.method_table(shared)}
+    parts = comparison.parts_of(shared)
+    written = {TEST: table, TEST_MODELS: comparison.method_table(parts)}
     if table["method"].nunique() > 1:
-        written[TEST_COMPARISONS] = comparison.verdicts(shared)
+        written[TEST_COMPARISONS] = comparison.verdicts(parts, comparison.regions_of(shared))
         print(f"\nHeld-out images ({table['case'].nunique()} cases):")
         print("\n".join(comparison.sentences(written[TEST_COMPARISONS])))
     for name, each in written.items():

@@ -1,12 +1,13 @@
 """Which trainings lie in nnU-Net's results folders, stock or ours, told from names and files."""
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from nnunet_ext.evaluation.json_files import read_json
 
 PREFIX = "nnUNetTrainer"
 SEED = re.compile(r"_seed([0-9]+)$")
@@ -54,7 +55,7 @@ class Run:
     def recipe(self) -> dict[str, Any]:
         """What our trainers save beside the checkpoints; empty for others."""
         path = self.folder / "recipe.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return read_json(path, "leave this training out, or restore the file") if path.is_file() else {}
 
 
 @dataclass(frozen=True)
