@@ -118,5 +118,5 @@ def pairs(tmp_path) -> Path:
         picture(folder / "f" / f"{i}.png", i)
         picture(folder / "l" / f"{i}.png", 10 + i)
     (folder / "targets.csv").write_text(PAIRS)
-    (folder / "targets.json").write_text(json.dumps(SCHEMA))
+    (folder / "targets.json").write_text(json.dumps(PAIRS_SCHEMA))
     return folder
