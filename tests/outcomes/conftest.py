@@ -9,7 +9,7 @@ from nnunetv2.run.run_training import run_training
 
 from nnunet_ext.networks.stock_plan import stock_plan
 from nnunet_ext.outcomes.columns import SCHEMA_FILE, TABLE_FILE
-from tests.outcomes.pictures import PAIRS, picture
+from tests.outcomes.pictures import PAIRS, PAIRS_SCHEMA, picture
 from tests.trainers import workspace
 from tests.trainers.conftest import use
 
