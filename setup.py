@@ -27,6 +27,7 @@ REQUIREMENTS = [
     "matplotlib",
     "isal",
     "joblib",
+    "scikit-learn",
 ]
 
 EXTRAS = {
@@ -94,7 +95,9 @@ def main() -> None:
         license="Apache-2.0",
         python_requires=">=3.11,<3.14",
         packages=find_packages(include=["nnunet_ext", "nnunet_ext.*"]),
-        package_data={"nnunet_ext": ["py.typed", "**/*.json", "discovery/hook/*.py", "evaluation/page/*"]},
+        package_data={
+            "nnunet_ext": ["py.typed", "**/*.json", "discovery/hook/*.py", "evaluation/page/*", "outcomes/page/*"]
+        },
         install_requires=REQUIREMENTS,
         extras_require=EXTRAS,
         entry_points={

@@ -42,6 +42,7 @@ PLACES = (
     Place("statistics.md", "published", "claims.md", 2),
     Place("plans.md", "plans", "plans.md"),
     Place("plans.md", "covered", "plans_covered_1.md"),
+    Place("outcomes.md", "phantoms", "outcomes_phantoms.md"),
     Place("cascade.md", "phantoms", "cascade_phantoms.md", 1),
     Place("cascade.md", "recall", "cascade_recall.md"),
     Place("cascade.md", "quality", "cascade_quality.md", 1, "mean"),

@@ -51,12 +51,14 @@ COMMANDS = (
     ),
     Command("sweep", "nnunet_ext.commands.sweep", "train, predict and compare many networks: trainers, seeds, folds"),
     Command("compare", "nnunet_ext.commands.compare", "compare trainings: tables, statistics, and what may be claimed"),
+    Command("outcomes", "nnunet_ext.commands.outcomes", "judge case-level trainings against baselines, with intervals"),
     Command("ensemble", "nnunet_ext.commands.ensemble", "average models with weights found on validation cases only"),
     Command(
         "contributions",
         "nnunet_ext.commands.contributions",
         "how much each modality carries of a segmentation: exact Shapley values",
     ),
+    Command("gradcam", "nnunet_ext.commands.gradcam", "where a network looks for a class: 3D Grad-CAM of whole cases"),
     Command(
         "export-slicer", "nnunet_ext.commands.export_slicer", "write segmentations named and coloured for 3D Slicer"
     ),

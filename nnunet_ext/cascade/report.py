@@ -1,7 +1,6 @@
 """What the cascade did with a case, for people who must be able to trust it."""
 
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from nnunet_ext.cascade.components import MM3_PER_ML, TOO_MANY, TOO_SMALL, Component, Crops
 from nnunet_ext.cascade.geometry import as_lists, dilate, shift, to_image
 from nnunet_ext.images.folder import named
+from nnunet_ext.whole import write_text
 
 LOG = getLogger(__name__)
 FOLDER, SUMMARY = "cascade", "cascade_summary.json"  # the latter beside the folder, in which a case may have any name
@@ -170,8 +170,5 @@ def _why(components: Sequence[Component]) -> str:
 
 
 def _write(path: Path, record: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")  # parts of one prediction write one summary
     lines = (f" {json.dumps(key)}: {json.dumps(value)}" for key, value in record.items())
-    partial.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
-    partial.replace(path)
+    write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")

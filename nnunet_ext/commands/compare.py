@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from nnunet_ext.evaluation.comparison import Evaluated
+    from nnunet_ext.evaluation.ranking import Ranking
     from nnunet_ext.evaluation.runs import Run
 
 INTEGRATED = "integrated_experiment_results.csv"
@@ -66,19 +67,22 @@ def run(args: argparse.Namespace) -> int:
         from nnunet_ext.commands.verify import verify
 
         return verify(args.out)
-    from nnunet_ext.evaluation import comparison, runs
+    from nnunet_ext.evaluation import comparable, comparison, runs
     from nnunet_ext.evaluation.table import read_summary
+
+    _check_options(args)
 
     found = runs.find_runs(args.results)
     if not found.runs:
         raise ValueError(f"No training is finished: {_told(found.left_out)}.")
     kept = runs.complete(found.runs)
+    comparable.check(kept.runs)
     reference = _method_named(args.reference, kept.runs) if args.reference else None
     evaluated = _evaluate(kept.runs, args)
     table = comparison.long_table(evaluated)
-    written = _tables(evaluated, table, reference, args)
+    written, ranking = _tables(evaluated, table, reference, args)
     _write(args.out, written)
-    _draw(args.out, written)
+    _draw(args.out, written, ranking)
     if not args.no_report:
         _report_page(args, evaluated, written)
     print(_report(written))
@@ -89,6 +93,14 @@ def run(args: argparse.Namespace) -> int:
     if failed:
         print(f"{len(failed)} cases failed in some training and count with the worst values: {', '.join(failed[:10])}")
     return int(bool(left_out or failed))
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    for option, least in (("jobs", 1), ("latency", 0), ("worst", 0)):
+        if getattr(args, option) < least:
+            raise ValueError(f"--{option} must be at least {least}, not {getattr(args, option)}.")
+    if args.out.exists() and not args.out.is_dir():
+        raise ValueError(f"{args.out} is a file; give a folder with -o.")
 
 
 def _told(left_out: Any) -> str:
@@ -140,7 +152,8 @@ def evaluation_of(fold: Path, out: Path, *, convention: str, labels: str, jobs: 
 
 def _tables(
     evaluated: "list[Evaluated]", table: "pd.DataFrame", reference: str | None, args: argparse.Namespace
-) -> "dict[str, pd.DataFrame]":
+) -> "tuple[dict[str, pd.DataFrame], Ranking]":
+    """The tables by the names of their files, and the ranking that one of them and a picture show."""
     import pandas as pd
 
     from nnunet_ext.evaluation import comparison
@@ -150,7 +163,8 @@ def _tables(
     preprocessed = os.environ.get("nnUNet_preprocessed")
     folder = Path(preprocessed, evaluated[0].run.dataset) if preprocessed else None
     rows = [provenance(one.run, one.name, read_summary(args.out / EVALUATIONS / one.name), folder) for one in evaluated]
-    models = comparison.method_table(table)
+    parts, regions = comparison.parts_of(table), comparison.regions_of(table)
+    models, ranking = comparison.method_table(parts), comparison.ranking(parts, regions)
     stages = pd.DataFrame()
     if not args.no_cost:
         from nnunet_ext.commands.cost_of_runs import costs
@@ -158,27 +172,27 @@ def _tables(
         cost, stages = costs([one.run for one in evaluated], args.latency)
         models = models.merge(cost, on="method", how="left")
     several = table["method"].nunique() > 1
-    regions = comparison.regions_of(table)
-    return {
+    tables = {
         INTEGRATED: table,
         EPOCHS: comparison.epochs_table(evaluated),
         MODELS: models,
-        COMPARISONS: comparison.verdicts(table, reference) if several else pd.DataFrame(),
-        RANKING: comparison.ranking_table(comparison.ranking(table, regions)),
+        COMPARISONS: comparison.verdicts(parts, regions, reference) if several else pd.DataFrame(),
+        RANKING: comparison.ranking_table(ranking),
         STAGES: stages,
         RUNS: pd.DataFrame(rows),
     }
+    return tables, ranking
 
 
 def _write(out: Path, tables: "dict[str, pd.DataFrame]") -> None:
-    from nnunet_ext.evaluation.table import whole
+    from nnunet_ext.whole import write_text
 
     for name, table in tables.items():
         if table.columns.size:
-            whole(out / name, table.to_csv(index=False, lineterminator="\n"))
+            write_text(out / name, table.to_csv(index=False, lineterminator="\n"))
 
 
-def _draw(out: Path, tables: "dict[str, pd.DataFrame]") -> None:
+def _draw(out: Path, tables: "dict[str, pd.DataFrame]", ranking: "Ranking") -> None:
     """The pictures; one that has nothing to show is not made."""
     from nnunet_ext.evaluation import charts, comparison
 
@@ -190,7 +204,6 @@ def _draw(out: Path, tables: "dict[str, pd.DataFrame]") -> None:
     if "parameters" in models:
         charts.parameter_efficiency(models, out / "parameter_efficiency.png", regions)
     if len(tables[COMPARISONS]):
-        ranking = comparison.ranking(tables[INTEGRATED], regions)
         charts.critical_difference(ranking, tables[COMPARISONS], out / "ranking.png")
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunet_ext.commands.explaining import Model, add_model, facts_of, images_of, model_of, references_of
+from nnunet_ext.commands.explaining import Model, add_images, add_model, facts_of, images_of, model_of, references_of
 from nnunet_ext.commands.table import aligned
 from nnunet_ext.explain.choices import BASELINES, VALUES
 
@@ -29,6 +29,7 @@ SUMMARY_FILE, PICTURE_FILE = "summary.json", "contributions.png"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's options."""
     add_model(parser)
+    add_images(parser)
     add = parser.add_argument
     add("-l", "--labels", type=Path, required=True, metavar="FOLDER", help="reference segmentations, CASE.nii.gz")
     add("--value", nargs="+", choices=VALUES, default=list(VALUES), help="what is explained (default: both)")

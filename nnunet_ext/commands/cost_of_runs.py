@@ -1,8 +1,9 @@
 """What the networks of trained models cost, stock ones as well: predicted on the meta device from their plans."""
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+from nnunet_ext.evaluation.json_files import read_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,7 +78,8 @@ def _network(run: "Run", *, deep_supervision: bool) -> "tuple[nn.Module, tuple[i
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     plans, dataset = (
-        json.loads((run.folder.parent / f"{name}.json").read_text(encoding="utf-8")) for name in ("plans", "dataset")
+        read_json(run.folder.parent / f"{name}.json", "restore it, or leave the cost out with --no-cost")
+        for name in ("plans", "dataset")
     )
     manager = PlansManager(plans)
     configuration = manager.get_configuration(run.configuration)

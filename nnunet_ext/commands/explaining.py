@@ -31,15 +31,20 @@ class Model:
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """Declares which model and which images."""
+    """Declares which model."""
     add = parser.add_argument
     add("-m", "--model", type=Path, required=True, metavar="FOLDER", help="trained model, or one of its folds")
-    add("-i", "--images", type=Path, required=True, metavar="FOLDER", help="images, named CASE_0000 and so on")
-    add("-o", "--out", type=Path, required=True, metavar="FOLDER", help="for the results")
     add("-f", "--folds", nargs="+", metavar="FOLD", help="folds of the model (default: the fold of -m, or all)")
     add("-chk", default="checkpoint_final.pth", metavar="NAME", help="checkpoint (default: %(default)s)")
     add("-step_size", type=float, default=0.5, help="step of the sliding window, in patches (default: %(default)s)")
     add("-device", choices=("cuda", "cpu"), help="default: cuda where there is one")
+
+
+def add_images(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """Declares which images, and where the results go."""
+    add = parser.add_argument
+    add("-i", "--images", type=Path, required=required, metavar="FOLDER", help="images, named CASE_0000 and so on")
+    add("-o", "--out", type=Path, required=required, metavar="FOLDER", help="for the results")
     add("--overwrite", action="store_true", help="compute finished cases again")
 
 

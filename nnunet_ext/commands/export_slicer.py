@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnunet_ext.whole import aside
+
 if TYPE_CHECKING:
     from nnunet_ext.evaluation.reading import Segmentation
     from nnunet_ext.evaluation.regions import Scheme
@@ -94,9 +96,8 @@ def write(segmentation: "Segmentation", scheme: "Scheme", path: Path) -> None:
         "containedRepresentationNames": ["Binary labelmap"],
         "segments": [_segment(label, scheme.classes[number - 1]) for label, number in scheme.labels.items()],
     }
-    partial = path.with_name(f".{path.name}.partial.nrrd")
-    slicerio.write_segmentation(str(partial), content)
-    partial.replace(path)
+    with aside(path) as partial:
+        slicerio.write_segmentation(str(partial), content)
 
 
 def _segment(label: int, name: str) -> dict[str, Any]:

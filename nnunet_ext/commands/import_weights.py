@@ -13,6 +13,9 @@ For a network of case-level targets FILE is a classifier's state dict (.pth or .
 torchvision's, MONAI's or timm's ResNet18, or of the network's own backbone of timm; or the word "published", with which
 timm downloads them. Kernels for photographs are inflated for volumes and spread over the dataset's channels.
 
+For a trainer with the word Fused FILE and --further are checkpoints of trainings on one input each, in the order of the
+inputs of targets.json: their encoders become those of the fusion.
+
 FILE may also be a checkpoint of nnU-Net: its tensors are taken by name and shape. A file of another architecture, of
 which more than the segmentation layers do not fit, is refused unless --partial asks for what fits.
 """
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 CHECKPOINT = "network_weights"  # nnU-Net's key
 HEADS = ".seg_layers."  # which nnU-Net does not take over
 NESTED = ("state_dict", "model", CHECKPOINT)  # where training scripts put the weights beside other things
+ENCODER = "encoder."
 PUBLISHED = "published"  # in place of a file
 FEWEST = 0.1  # part of a file's tensors: fewer fit by chance, those of the segmentation layer for example
 
@@ -48,6 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-c", required=True, metavar="CONFIG", help="e.g. 3d_fullres")
     parser.add_argument("-o", required=True, type=Path, metavar="OUT.pth", help="the checkpoint to write")
     parser.add_argument("--channels", nargs="+", metavar="NAME", help="the file's modalities in their order")
+    parser.add_argument(
+        "--further", nargs="+", type=Path, metavar="FILE", help="for the further inputs of a Fused trainer"
+    )
     parser.add_argument("--partial", action="store_true", help="of nnU-Net's checkpoint of another network, what fits")
 
 
@@ -61,6 +68,8 @@ def run(args: argparse.Namespace) -> int:
     if not args.o.parent.is_dir():
         raise ValueError(f"There is no folder {args.o.parent} to write {args.o.name} into; create it first.")
     pooled = _pooled(args.tr)
+    if args.further:
+        return _take_inputs(args)
     state, trained = _published(args) if pooled and args.file.name == PUBLISHED else _read(args.file)
     folder = dataset_folder(args.d)
     plans, dataset = read_plans(folder, args.p), json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
@@ -116,6 +125,42 @@ def _take_classifier(network: "nn.Module", state: dict[str, "Tensor"], args: arg
     _refuse_another_family(result, state, args)
     torch.save({CHECKPOINT: result.weights}, args.o)
     print(_table(result, state))
+    return 0
+
+
+def _take_inputs(args: argparse.Namespace) -> int:
+    """Writes a fusion's weights with the encoders of several checkpoints and prints the table.
+
+    Raises:
+        ValueError: an encoder is not that of the trainer's input.
+    """
+    import torch
+
+    from nnunet_ext.outcomes.building import DECLARED, declaration
+    from nnunet_ext.outcomes.columns import SCHEMA_FILE, load_schema
+    from nnunet_ext.trainers.grammar import parse
+    from nnunet_ext.trainers.pretrained import MISSING, SAME, match, merged, table
+
+    parsed, folder = parse(args.tr), dataset_folder(args.d)
+    if parsed is None or not parsed.recipe.fused:
+        raise ValueError(f"{args.tr} has one encoder; --further is for trainers with the word Fused.")
+    schema = load_schema(folder / SCHEMA_FILE)
+    plans = {**read_plans(folder, args.p), DECLARED: declaration(schema, list(schema.columns.values()), parsed.recipe)}
+    own = _network(
+        args.tr, plans, args.c, json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    ).state_dict()
+    state: dict[str, Tensor] = {}
+    for i, file in enumerate([args.file, *args.further]):
+        tensors = {name: value for name, value in _read(file)[0].items() if name.startswith(ENCODER)}
+        state |= {f"{ENCODER}each.{i}.{name.removeprefix(ENCODER)}": value for name, value in tensors.items()}
+    found = match(own, state)
+    told = table(found, f"{1 + len(args.further)} files for {args.tr}:")
+    if any(m.fate not in (SAME, MISSING) or (m.fate == MISSING and m.name.startswith(ENCODER)) for m in found):
+        raise ValueError(
+            f"{told}\nGive a checkpoint of this network for each of the inputs {', '.join(schema.inputs)}."
+        )
+    torch.save({CHECKPOINT: merged(own, state)}, args.o)
+    print(told)
     return 0
 
 

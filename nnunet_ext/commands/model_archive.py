@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunet_ext.whole import aside
+
 FORMAT = 1
 MANIFEST = "manifest.json"
 WEIGHTS, FACTS, RECIPE = "weights.safetensors", "checkpoint.json", "recipe.json"
@@ -84,11 +86,9 @@ def _fold(folder: Path, model: Model) -> dict[str, bytes]:
 
 def write(files: Mapping[str, bytes], path: Path) -> None:
     """Writes the archive beside ``path`` and then gives it the name."""
-    partial = path.with_name(path.name + ".partial")
-    with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+    with aside(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in files.items():
             archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)  # without the clock of writestr
-    partial.replace(path)
 
 
 def read(path: Path) -> tuple[Model, dict[str, bytes]]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_ext.commands.preprocessed import dataset_folder, dataset_number, read_plans
+from nnunet_ext.whole import write_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -109,9 +110,7 @@ def _write(path: Path, plans: dict[str, Any]) -> None:
     """The whole file or the old one."""
     if not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK):
         raise ValueError(f"{path} cannot be written; change its permissions.")
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(plans, indent=4), encoding="utf-8")
-    partial.replace(path)
+    write_text(path, json.dumps(plans, indent=4))
 
 
 def _preprocess(folder: Path, plans: str, processes: int | None) -> None:

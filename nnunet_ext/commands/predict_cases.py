@@ -34,7 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-p", default="nnUNetPlans", metavar="PLANS", help="default: %(default)s")
     add("-f", nargs="+", type=_fold, default=FOLDS, metavar="FOLD", help="folds, whose mean is taken (default: 0 to 4)")
     add("-chk", default="checkpoint_final.pth", metavar="NAME", help="checkpoint (default: %(default)s)")
-    add("--targets", type=Path, metavar="CSV", help="a targets.csv with the truth, to be written beside")
+    add(
+        "--targets",
+        type=Path,
+        metavar="CSV",
+        help="a targets.csv with the truth, and with the covariates of a model that reads them",
+    )
     add("-device", default="cuda", choices=("cuda", "cpu", "mps"), help="default: %(default)s")
 
 
@@ -88,14 +93,23 @@ def _predict(
     for case, files in tqdm(cases.items(), desc="cases", file=sys.stderr):
         try:
             check_channel_numbers(files, model.dataset_json["file_ending"])
-            if len(files) != (wanted := len(channel_names(model.dataset_json))):
-                raise ValueError(f"it has {len(files)} channels, not {wanted}: {named([f.name for f in files])}.")
-            found = model.read(files)
+            _check_channels(model, files)
+            found = model.read(files, truth.get(case))
         except (ValueError, RuntimeError, OSError) as error:  # told at the end, the others are predicted
             failed[case] = " ".join(str(error).split())
             continue
         parts += [_row(model, case, column, found[column.name], truth.get(case, {})) for column in model.columns]
     return (pd.concat(parts, ignore_index=True) if parts else None), failed
+
+
+def _check_channels(model: "CaseModel", files: Sequence[Path]) -> None:
+    """Refuses a case of other channels than the model reads; a photograph in colour is one file and has three."""
+    wanted = len(channel_names(model.dataset_json))
+    if len(files) == wanted:
+        return
+    images, _ = model.plans.image_reader_writer_class().read_images([str(path) for path in files])
+    if len(images) != wanted:
+        raise ValueError(f"it has {len(images)} channels, not {wanted}: {named([f.name for f in files])}.")
 
 
 def _row(model: "CaseModel", case: str, column: Any, found: Any, truth: Mapping[str, str]) -> "pd.DataFrame":

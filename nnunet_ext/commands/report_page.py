@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +52,8 @@ def write_report(
         if masks is None or masks.classes["reference"].ndim != 3:
             continue
         picture = out / OVERLAYS / f"{case}.png"
-        overlays.overlay(masks, underlay(case, evaluated[0]), _dice(tables["results"], case, regions), picture)
+        shape = masks.classes["reference"].shape
+        overlays.overlay(masks, underlay(case, evaluated[0], shape), _dice(tables["results"], case, regions), picture)
         meshes = worst.surfaces_of(masks, regions)
         size += len(packed(json.dumps(meshes)))
         if size <= SURFACE_BYTES:
@@ -59,18 +61,27 @@ def write_report(
     write_page(out / NAME, page_data(tables, regions, _facts(tables), surfaces))
 
 
-def underlay(case: str, one: "Evaluated") -> "np.ndarray | None":
-    """The channel that shows the tumour best, (Z, Y, X); None where the raw images are not at hand."""
+def underlay(case: str, one: "Evaluated", shape: tuple[int, ...]) -> "np.ndarray | None":
+    """The channel that shows the tumour best, of the shape (Z, Y, X); None where there is none, which is told."""
+    import numpy as np
     import SimpleITK
 
+    from nnunet_ext.evaluation.finding import read_dataset_json
+
     root = os.environ.get("nnUNet_raw")
-    dataset = json.loads((one.run.folder.parent / "dataset.json").read_text(encoding="utf-8"))
+    dataset = read_dataset_json(one.run.folder.parent / "dataset.json")
     names = {str(name).lower(): index for index, name in dataset.get("channel_names", {}).items()}
     chosen = next((names[name] for name in UNDERLAYS if name in names), "0")
     for folder in ("imagesTr", "imagesTs"):
         path = Path(root or "", one.run.dataset, folder, f"{case}_{int(chosen):04d}{dataset['file_ending']}")
         if root and path.is_file():
-            return SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
+            try:
+                image: np.ndarray = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
+            except RuntimeError:  # the overlay is made without it
+                image = np.empty(0)
+            if image.shape == shape:
+                return image
+            print(f"{path} is damaged or of another shape; the overlay is drawn without it.", file=sys.stderr)
     return None
 
 

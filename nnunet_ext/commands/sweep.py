@@ -9,7 +9,6 @@ docs/experiments.md. Needs the extras `sweep` and `report` (pip install "nnunet_
 import argparse
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -147,7 +146,8 @@ def settings_of(sweep: Sweep, folder: Path) -> "Settings":
 
 
 def _submit(plan: "Plan", settings: "Settings") -> int:
-    slurm: Any = import_module("nnunet_ext.experiments.slurm")
+    from nnunet_ext.experiments import slurm
+
     jobs = slurm.submit(plan.matrix.tasks, settings, plan.sweep.slurm_options)
     print(f"{len(plan.matrix.tasks)} runs are submitted ({', '.join(jobs)}); the same command without --slurm finishes")
     return 0

@@ -14,6 +14,8 @@ from nnunet_ext.experiments import fairness, finish
 from nnunet_ext.experiments.tasks import Task
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from nnunet_ext.experiments.outcome import Outcome
 
 TEST, TEST_MODELS, TEST_COMPARISONS = "test_results.csv", "test_model_comparison.csv", "test_comparisons.csv"
@@ -72,12 +74,20 @@ def _held_out(plan: Plan, tasks: Sequence[Task], out: Path, jobs: int) -> int:
     return int(failures > 0)
 
 
-def _tables(table: Any, out: Path) -> None:
+def common(table: "pd.DataFrame") -> "pd.DataFrame":
+    """The rows whose region and metric every method has: a cascade is measured at its region of interest as well."""
+    methods = table.groupby(["region", "metric"])["method"].transform("nunique")
+    return table[methods == table["method"].nunique()]
+
+
+def _tables(table: "pd.DataFrame", out: Path) -> None:
     from nnunet_ext.evaluation import comparison
 
-    written = {TEST: table, TEST_MODELS: comparison.method_table(table)}
+    shared = common(table)
+    parts = comparison.parts_of(shared)
+    written = {TEST: table, TEST_MODELS: comparison.method_table(parts)}
     if table["method"].nunique() > 1:
-        written[TEST_COMPARISONS] = comparison.verdicts(table)
+        written[TEST_COMPARISONS] = comparison.verdicts(parts, comparison.regions_of(shared))
         print(f"\nHeld-out images ({table['case'].nunique()} cases):")
         print("\n".join(comparison.sentences(written[TEST_COMPARISONS])))
     for name, each in written.items():

@@ -36,21 +36,22 @@ def sanity(plan: Plan) -> int:
 
 
 def probed(plan: Plan, known: Paces) -> dict[str, estimate.Pace]:
-    """Paces of the methods that are not known yet, from a few steps of each."""
-    unknown = [method for method in plan.methods.chosen if method.trainer not in known]
-    sweep = replace(plan.sweep, cascade=None)
-    found = {}
+    """Paces of what is trained and not known yet, from a few steps of each."""
+    unknown = [method for method in plan.rows if method.trainer not in known]
+    chosen = [method for method in unknown if method in plan.methods.chosen]
+    sweep = plan.sweep if len(chosen) < len(unknown) else replace(plan.sweep, cascade=None)
+    found: dict[str, estimate.Pace] = {}
     with miniature(
-        sweep, unknown, plan.places, plan.number, plan.matrix.test, plan.needs, plan.environment, PROBE
+        sweep, chosen, plan.places, plan.number, plan.matrix.test, plan.needs, plan.environment, PROBE
     ) as small:
         outcomes = _done(plan, small, small.matrix.of("train"))
         for task, outcome in zip(small.matrix.of("train"), outcomes, strict=True):
             if not outcome.done:
                 last = outcome.lines[-1] if outcome.lines else "nothing was printed"
                 raise ValueError(f"The probe {outcome.name} ended with {outcome.code}: {last}.")
-            method = small.methods[small.matrix.method_of[task.name]]
             if pace := estimate.measured(task.folder, PROBE_ITERATIONS):
-                found[method.trainer] = replace(pace, source="the probe")
+                same = small.methods[small.matrix.method_of[task.name]]
+                found |= {method.trainer: replace(pace, source="the probe") for method in same}
     return found
 
 

@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--size", type=int, nargs=2, metavar=("H", "W"), help="resample all to rows and columns (default: as they are)"
     )
     images.add_argument(
+        "--input", type=Path, metavar="OUT", help="only write the images into OUT as those of -d are, to be predicted"
+    )
+    images.add_argument(
         "--levels",
         nargs="+",
         default=[],
@@ -59,13 +63,15 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_ext.outcomes.targets import load_targets
 
     _refuse_lonely(args)
+    if args.input:
+        return _write_input(args)
     raw = _made_of_images(args) if args.images else find_dataset(RAW, args.d, "convert it")
     _stand_in(raw, None if args.images else args.stand_in)
     folder = _root(PREPROCESSED) / raw.name
     targets = load_targets(raw)
     _check(targets, raw)
     splits, origin = _splits(targets, raw, folder, args.folds, anew=args.new_splits)
-    kept = _write(targets, raw, folder, splits, anew=args.new_splits)
+    kept = _write(raw, folder, splits)
     _tell(targets, splits, f"{folder}: targets copied; folds: {origin}.")
     for path in kept:
         print(f"The folds that were there are in {path}; models that were trained with them are not comparable.")
@@ -77,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _refuse_lonely(args: argparse.Namespace) -> None:
     """Refuses options that mean nothing without --images."""
-    given = [name for name in ("name", "size", "levels") if getattr(args, name)]
+    given = [name for name in ("name", "size", "levels", "input") if getattr(args, name)]
     if given and not args.images:
         raise ValueError(f"--{given[0]} is for --images FOLDER; give that as well, or leave it out.")
 
@@ -97,6 +103,23 @@ def _made_of_images(args: argparse.Namespace) -> Path:
     if bound:
         print(f"{bound} cases share an image with another and stay on its side of every split (column {TWIN}).")
     return target
+
+
+def _write_input(args: argparse.Namespace) -> int:
+    """Writes images that are to be predicted as the dataset has its own."""
+    from nnunet_ext.outcomes.columns import SCHEMA_FILE, load_schema
+    from nnunet_ext.outcomes.images2d import find_inputs
+    from nnunet_ext.outcomes.pixels import write_input
+
+    raw = find_dataset(RAW, args.d, "make it with --images")
+    dataset = _dataset_json(raw)
+    if dataset.get("file_ending") != ".png":
+        raise ValueError(f"{raw} is no dataset of plain images; name its images CASE_0000 and so on yourself.")
+    inputs = tuple(load_schema(raw / SCHEMA_FILE).inputs)
+    pictures = find_inputs(args.images, inputs)
+    write_input(pictures, args.input, dataset, max(1, len(inputs)))
+    print(f"{len(pictures)} cases in {args.input}")
+    return 0
 
 
 def _target(number: str, name: str) -> Path:
@@ -180,7 +203,7 @@ def _splits(targets: "Targets", raw: Path, folder: Path, folds: int, *, anew: bo
     return check_splits(targets, _read(there), str(there)), f"those of {there}"
 
 
-def _write(targets: "Targets", raw: Path, folder: Path, splits: list["Split"], *, anew: bool) -> list[Path]:
+def _write(raw: Path, folder: Path, splits: list["Split"]) -> list[Path]:
     """Copies targets and writes folds, each file whole or not at all; gives where former folds went."""
     from nnunet_ext.evaluation.table import whole
     from nnunet_ext.outcomes.columns import SCHEMA_FILE, TABLE_FILE
@@ -189,19 +212,19 @@ def _write(targets: "Targets", raw: Path, folder: Path, splits: list["Split"], *
     text = json.dumps(splits, indent=4) + "\n"
     # the planner of nnU-Net stops where the folds beside the images are others
     places = [place / SPLITS_FILE for place in (folder, raw) if place == folder or (place / SPLITS_FILE).is_file()]
-    kept = [_set_aside(path) for path in places if anew and path.is_file() and _read(path) != splits]
-    for path in places:
-        if not path.is_file():
-            whole(path, text)
+    changed = [path for path in places if not path.is_file() or _read(path) != splits]
+    kept = [_kept(path) for path in changed if path.is_file()]
+    for path in changed:
+        whole(path, text)
     for name in (TABLE_FILE, SCHEMA_FILE):
         whole(folder / name, (raw / name).read_text(encoding="utf-8-sig"))
     return kept
 
 
-def _set_aside(path: Path) -> Path:
-    """Gives former folds another name, the first that is free."""
+def _kept(path: Path) -> Path:
+    """A copy of former folds, under the first name that is free."""
     number = next(n for n in range(1, 1000) if not path.with_suffix(f".{n}.json").exists())
-    return path.rename(path.with_suffix(f".{number}.json"))
+    return Path(shutil.copy2(path, path.with_suffix(f".{number}.json")))
 
 
 def _tell(targets: "Targets", splits: list["Split"], first: str) -> None:

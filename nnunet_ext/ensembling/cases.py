@@ -59,8 +59,9 @@ class Job:
             labels = PlansManager(self.plans).image_reader_writer_class().read_seg(str(self.reference))[0][0]
         except (reading.UnreadableError, RuntimeError) as error:
             raise ValueError(f"The reference of {self.case} cannot be read: {str(error).splitlines()[-1]}") from error
-        found: NDArray[np.integer] = labels.astype(np.int64)
-        foreign = self.outputs.scheme.foreign(np.unique(found).tolist())
+        found: NDArray[np.integer] = labels.astype(np.int32)
+        lowest = int(found.min(initial=0))
+        foreign = [lowest] if lowest < 0 else self.outputs.scheme.foreign(reading.labels_in(found))
         if foreign:
             raise ValueError(f"{self.reference} has the label {foreign[0]}, which the dataset.json does not know.")
         return found

@@ -1,6 +1,5 @@
 """Agreement with the summary.json that nnU-Net writes beside its validation."""
 
-import json
 from collections.abc import Sequence
 from math import isnan
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from nnunet_ext.evaluation import reading
 from nnunet_ext.evaluation.cases import Settings
+from nnunet_ext.evaluation.json_files import read_json
 from nnunet_ext.evaluation.regions import Scheme
 
 
@@ -28,7 +28,7 @@ def with_nnunet(folder: Path, records: Sequence[dict[str, Any]], settings: Setti
     path = folder / "summary.json"
     if settings.et_threshold or not path.is_file():
         return None
-    listed = json.loads(path.read_text(encoding="utf-8")).get("metric_per_case", [])
+    listed = read_json(path, "run nnU-Net's validation or evaluation again").get("metric_per_case", [])
     theirs = {reading.stem(Path(entry["prediction_file"])): entry["metrics"] for entry in listed}
     keys = _keys(settings.reference)
     steps = []

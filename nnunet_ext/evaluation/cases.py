@@ -104,14 +104,14 @@ def load(pair: Pair, settings: Settings) -> Volumes:
     if why:
         raise reading.UnreadableError(f"{pair.prediction.name} {why}.")
     box = box_of((reference.labels != 0) | (prediction.labels != 0)) or (slice(0, 1),) * reference.labels.ndim
-    true, given = reference.labels[box], prediction.labels[box]
+    true, given = (np.ascontiguousarray(labels[box]) for labels in (reference.labels, prediction.labels))
     _check_labels(pair.reference, true, settings.reference)
     _check_labels(pair.prediction, given, settings.prediction)
     classes, predicted = settings.reference.classes_of(true), settings.prediction.classes_of(given)
     voxels = reference.labels.size
     if settings.reference.ignore is not None:
         ignored = true == settings.reference.ignore
-        predicted[ignored] = 0
+        predicted = np.where(ignored, np.uint8(0), predicted)
         voxels -= int(np.count_nonzero(ignored))
     seen = roi.seen(pair.roi, reference.labels.shape)[box] if pair.roi else None
     return Volumes(classes, predicted, voxels, reference.spacing, reading.displacement(reference, prediction), seen)
@@ -145,15 +145,23 @@ def _measured(volumes: Volumes, settings: Settings) -> dict[str, Any]:
         unequal = [metric for metric in COMPARED if _differ([v[metric] for v in every.values()])]
         if unequal:
             conventions[name] = {metric: {c: v[metric] for c, v in every.items()} for metric in unequal}
-    number = len(settings.reference.classes) + 1
-    codes = true.astype(np.int64) * number + given
-    confusion = np.bincount(codes.ravel(), minlength=number**2).reshape(number, number)
-    confusion[0, 0] += volumes.voxels - int(confusion.sum())
+    confusion = _confusion(true, given, len(settings.reference.classes) + 1, volumes.voxels)
     return {"regions": regions, "confusion": confusion.tolist(), "conventions": conventions}
 
 
+def _confusion(true: NDArray[np.uint8], given: NDArray[np.uint8], number: int, voxels: int) -> NDArray[np.int64]:
+    """(number, number), a row a class of the reference; what is background in both is the rest of ``voxels``."""
+    there = np.flatnonzero(true | given)
+    codes = true.ravel()[there].astype(np.int64) * number + given.ravel()[there]
+    found: NDArray[np.int64] = np.bincount(codes, minlength=number**2).reshape(number, number)
+    found[0, 0] = voxels - int(found.sum())
+    return found
+
+
 def _mask(classes: NDArray[np.uint8], numbers: tuple[int, ...]) -> NDArray[np.bool_]:
-    found: NDArray[np.bool_] = np.logical_or.reduce([classes == number for number in numbers])
+    found: NDArray[np.bool_] = classes == numbers[0]
+    for number in numbers[1:]:
+        found |= classes == number
     return found
 
 

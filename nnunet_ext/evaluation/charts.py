@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from nnunet_ext.whole import aside
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -150,6 +152,5 @@ def _legend(figure: "Figure", axis: "Axes", count: int) -> None:
 
 
 def _save(figure: "Figure", path: Path) -> None:
-    partial = path.with_name(f".{path.name}")
-    figure.savefig(partial, format="png")
-    partial.replace(path)
+    with aside(path) as partial:
+        figure.savefig(partial, format="png")

@@ -4,8 +4,8 @@ The long table has one row for each run, case, region and metric, with the colum
 computed from it.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from nnunet_ext.evaluation.intervals import Interval, mean_interval
 from nnunet_ext.evaluation.ranking import Ranking, rank
 from nnunet_ext.evaluation.runs import Run
 from nnunet_ext.evaluation.scores import Scores
-from nnunet_ext.evaluation.variance import components
+from nnunet_ext.evaluation.variance import Components, components
 
 COLUMNS = ("run", "method", "seed", "fold", "case", "region", "metric", "value", "note")
 LOWER_IS_BETTER = ("HD95", "lesionwise_HD95", "lesions_fp", "lesions_fn")
@@ -25,6 +25,8 @@ SHARES = ("Dice", "lesionwise_Dice", "NSD", "precision", "recall", "specificity"
 BRATS_REGIONS = ("WT", "TC", "ET")
 COMPARED = ("Dice", "HD95_pooled")  # what verdicts are given for; all metrics are in the tables
 RANKED = ("Dice", "HD95_pooled")  # as in the challenge
+Parts = Mapping[tuple[str, str], Scores]
+"""Region and metric -> scores of all methods."""
 
 
 @dataclass(frozen=True)
@@ -67,26 +69,49 @@ def scores_of(table: pd.DataFrame, region: str, metric: str) -> Scores:
     values = [by.loc[method].to_numpy(float) for method in methods]
     if len({v.shape for v in values}) > 1 or np.isnan(values).any():
         raise ValueError(
-            f"{metric} of {region} has no value for some cases of some methods; compare trainings with the same "
-            f"splits, evaluated with a convention that gives every case a value (brats, brats2023)."
+            f"{metric} of {region} has no value {_lacking(by)}; compare trainings with the same splits, evaluated with "
+            f"a convention that gives every case a value (brats, brats2023)."
         )
     folds = pd.factorize(by.columns.get_level_values("fold"))[0]
     return Scores(np.stack(values), folds, methods, not metric.startswith(LOWER_IS_BETTER))
 
 
-def method_table(table: pd.DataFrame) -> pd.DataFrame:
+def _lacking(values: pd.DataFrame) -> str:
+    """Which case a method has no value for, for people; the columns are fold and case."""
+    empty = values.isna().to_numpy()
+    if not empty.any():
+        return "for every seed of every method"
+    row, column = np.argwhere(empty)[0]
+    (method, _), (fold, case) = values.index.tolist()[row], values.columns.tolist()[column]
+    more = int(empty[row].sum()) - 1
+    return f"of {method} for {case} of fold {fold}" + (f" and {more} further cases" if more else "")
+
+
+def parts_of(table: pd.DataFrame) -> Parts:
+    """The scores by region and metric, of those metrics that have a finite value in every row.
+
+    Raises:
+        ValueError: the methods were not evaluated on the same cases.
+    """
+    finite = table.assign(known=np.isfinite(table["value"])).groupby(["region", "metric"], sort=False)["known"].all()
+    if not finite.any():
+        raise ValueError("No metric has a finite value in every case; evaluate with another --convention.")
+    return {(str(region), str(metric)): scores_of(table, region, metric) for region, metric in finite[finite].index}
+
+
+def method_table(parts: Parts) -> pd.DataFrame:
     """One row for each method, region and metric: mean, its interval, and what seeds, folds and cases spread."""
     rows: list[dict[str, Any]] = []
-    for region, metric in _scored(table):
-        scores = scores_of(table, region, metric)
+    for (region, metric), scores in parts.items():
         for method in scores.methods:
             values = scores.of(method)
             interval = _possible(mean_interval(values, scores.cases_of_folds), metric)
-            parts = components(values, scores.cases_of_folds)
-            spread = {f"sd_{name}": value for name, value in asdict(parts).items()}
+            spread = asdict(components(values, scores.cases_of_folds))
+            spread = {f"sd_{name}": value for name, value in spread.items()}
             size = {"seeds": scores.n_seeds, "folds": len(scores.cases_of_folds), "cases": values.shape[1]}
             rows.append({"method": method, "region": region, "metric": metric, **asdict(interval), **spread, **size})
-    return pd.DataFrame(rows)
+    unknown = ["low", "high", *(f"sd_{part.name}" for part in fields(Components))]
+    return pd.DataFrame(rows).astype(dict.fromkeys(unknown, float))  # where no row knows it as well
 
 
 def _possible(interval: Interval, metric: str) -> Interval:
@@ -97,35 +122,27 @@ def _possible(interval: Interval, metric: str) -> Interval:
     return replace(interval, low=max(interval.low, 0.0), high=min(interval.high, highest))
 
 
-def _scored(table: pd.DataFrame) -> list[tuple[str, str]]:
-    """Regions and metrics that have a finite value in every row."""
-    finite = table.assign(known=np.isfinite(table["value"])).groupby(["region", "metric"], sort=False)["known"].all()
-    return [(str(region), str(metric)) for region, metric in finite[finite].index]
-
-
 def regions_of(table: pd.DataFrame) -> list[str]:
     """The regions that are compared and shown: BraTS's where the table has them, else all."""
     found = list(dict.fromkeys(table["region"]))
     return [region for region in BRATS_REGIONS if region in found] or found
 
 
-def verdicts(table: pd.DataFrame, reference: str | None = None) -> pd.DataFrame:
+def verdicts(parts: Parts, regions: Sequence[str], reference: str | None = None) -> pd.DataFrame:
     """One row for each pair of methods, compared region and metric."""
-    regions = regions_of(table)
-    chosen = [key for key in _scored(table) if key[0] in regions and key[1] in COMPARED]
-    parts = {key: scores_of(table, *key) for key in chosen}
+    chosen = {key: scores for key, scores in parts.items() if key[0] in regions and key[1] in COMPARED}
     return pd.DataFrame(
         [
             {"region": region, "metric": metric, **asdict(comparison)}
-            for (region, metric), comparison in compare_all(parts, reference)
+            for (region, metric), comparison in compare_all(chosen, reference)
         ]
     )
 
 
-def ranking(table: pd.DataFrame, regions: Sequence[str]) -> Ranking:
+def ranking(parts: Parts, regions: Sequence[str]) -> Ranking:
     """The challenge's, over the given regions."""
-    kept = [(region, metric) for region, metric in _scored(table) if metric in RANKED and region in regions]
-    return rank({f"{region} {metric}": scores_of(table, region, metric) for region, metric in kept})
+    kept = {key: scores for key, scores in parts.items() if key[1] in RANKED and key[0] in regions}
+    return rank({f"{region} {metric}": scores for (region, metric), scores in kept.items()})
 
 
 def ranking_table(found: Ranking) -> pd.DataFrame:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from nnunet_ext.evaluation.surfaces import Mask, areas_of_codes, border, box_of, corner_codes
+from nnunet_ext.evaluation.surfaces import Mask, areas_of_codes, border, box_of, corner_codes, padded
 
 Values = NDArray[np.float64]
 PERCENT = 95
@@ -80,7 +80,7 @@ class Surfaces:
 
 
 def _both_ways(first: Mask, second: Mask, spacing: tuple[float, ...]) -> tuple[Values, Values]:
-    wide = np.pad(first, REACH), np.pad(second, REACH)
+    wide = padded(first, REACH), padded(second, REACH)
     return _nearest(*wide, spacing), _nearest(*wide[::-1], spacing)
 
 
@@ -129,8 +129,9 @@ def _lengths(steps: NDArray[np.intp], spacing: tuple[float, ...]) -> Values:
 
 
 def _sorted(distances: Values, areas: Values) -> tuple[Values, Values]:
-    order = np.lexsort((areas, distances))
-    return distances[order], areas[order]
+    """By distance, of equal distances by area, as numpy sorts complex numbers: in less time than by two keys."""
+    both = np.sort(distances + 1j * areas)
+    return both.real, both.imag
 
 
 def _weighted_percentile(distances: Values, areas: Values) -> float:

@@ -43,8 +43,11 @@ def epochs_of(folder: Path) -> list[dict[str, Any]]:
 def _of_progress(path: Path) -> Iterator[dict[str, Any]]:
     """What our trainers write; a line without an end was cut short with its process."""
     *lines, _ = path.read_text(encoding="utf-8").split("\n")
-    for line in lines:
-        told = json.loads(line)
+    for number, line in enumerate(lines, 1):
+        try:
+            told = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}, cannot be read ({error}); remove the line.") from error
         yield {
             "epoch": told["epoch"],
             "lr": told["learning_rate"],

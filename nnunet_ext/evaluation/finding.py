@@ -1,6 +1,5 @@
 """Which files belong together: references and predictions as BraTS, nnU-Net and its users lay them down."""
 
-import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,7 +8,9 @@ from typing import Any
 
 from nnunet_ext.evaluation import reading, roi
 from nnunet_ext.evaluation.cases import Pair
+from nnunet_ext.evaluation.json_files import read_json
 from nnunet_ext.evaluation.regions import Scheme, detect, scheme_of_dataset
+from nnunet_ext.evaluation.runs import FOLD, MODEL
 
 SEGMENTATION = re.compile(r"[_-]seg$", re.IGNORECASE)
 SAMPLE = 16
@@ -57,6 +58,8 @@ def predictions_of(folder: Path) -> Path:
     """
     if (folder / "validation").is_dir():
         return folder / "validation"
+    if FOLD.fullmatch(folder.name) and MODEL.fullmatch(folder.resolve().parent.name):
+        raise ValueError(f"{folder} has no validation: its training is not finished; go on with it, or give --val.")
     folds = sorted(path.name for path in folder.glob("fold_*") if path.is_dir()) if folder.is_dir() else []
     if folds:
         raise ValueError(f"{folder} is a trained model with {', '.join(folds)}; give one, as {folder / folds[0]}.")
@@ -114,7 +117,7 @@ def expected_cases(choice: str, predictions: Path, predicted: Iterable[str]) -> 
             f"Which cases fold {fold} validates is in splits_final.json, which is not in {where}; --cases predicted"
             " takes what was predicted."
         )
-    splits = json.loads(path.read_text(encoding="utf-8"))
+    splits = read_json(path, "--cases predicted takes what was predicted", list)
     if fold == "all":
         return sorted({case for split in splits for case in split["val"]})
     if not fold.isdecimal() or int(fold) >= len(splits):
@@ -140,12 +143,7 @@ def dataset_json_near(folder: Path) -> dict[str, Any] | None:
 
 def read_dataset_json(path: Path) -> dict[str, Any]:
     """A dataset.json; ValueError if it is none."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read: {error}.") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} is no dataset.json of nnU-Net.")
+    found: dict[str, Any] = read_json(path, "expected nnU-Net's dataset.json")
     return found
 
 

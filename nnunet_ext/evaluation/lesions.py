@@ -7,16 +7,18 @@ from math import prod
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation, find_objects, generate_binary_structure
+from scipy.ndimage import find_objects
 from scipy.optimize import linear_sum_assignment
 
 from nnunet_ext.evaluation.conventions import POOLED, LesionRules
 from nnunet_ext.evaluation.distances import Surfaces
-from nnunet_ext.evaluation.surfaces import Mask, around, box_of
+from nnunet_ext.evaluation.surfaces import Mask, around, box_of, grown
 
 Labels = NDArray[np.integer]
 Box = tuple[slice, ...]
 LEAST_DICE = 1e-6
+ONE_BY_ONE = 3
+"""Parts that are looked for one by one."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,15 @@ class Parts:
     @classmethod
     def numbered(cls, labels: Labels, mask: Mask) -> "Parts":
         """Of a mask whose voxels have numbers already."""
-        return cls(labels, find_objects(labels), np.bincount(labels[mask])[1:])
+        sizes = np.bincount(labels[mask])[1:]
+        return cls(labels, _boxes(labels, len(sizes)), sizes)
+
+
+def _boxes(labels: Labels, count: int) -> list[Box]:
+    """Around the parts 1 to count; a few are found faster one by one than by scipy's search for all."""
+    if count > ONE_BY_ONE:
+        return list(find_objects(labels))
+    return [box for number in range(1, count + 1) if (box := box_of(labels == number))]
 
 
 def compare(
@@ -145,8 +155,7 @@ def _grown(reference: Mask, lesions: Parts, parts: Parts, rules: LesionRules) ->
     others = (parts.boxes[part - 1] for part in range(1, count + 1) if part not in touching)
     if len(lesions.boxes) == 1 and not any(_meet(near, box) for box in others):
         return lesions, [(1, sorted(touching))]  # nothing to join, nothing else within reach
-    structure = generate_binary_structure(reference.ndim, min(2, reference.ndim))
-    reach = components(binary_dilation(reference[near], structure=structure, iterations=rules.dilation))
+    reach = components(grown(reference[near], rules.dilation))
     inside = (reach > 0) & (parts.labels[near] > 0)
     codes = np.unique(reach[inside].astype(np.int64) * (count + 1) + parts.labels[near][inside])
     pairs: Pairs = [(number, []) for number in range(1, int(reach.max()) + 1)]

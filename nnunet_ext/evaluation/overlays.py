@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from nnunet_ext.evaluation.charts import DPI
 from nnunet_ext.evaluation.worst import CaseMasks
+from nnunet_ext.whole import aside
 
 # necrosis, oedema, enhancing tumour, resection cavity; further classes of other datasets
 CLASS_COLOURS = ("#D55E00", "#009E73", "#F0E442", "#CC79A7", "#56B4E9", "#E69F00")
@@ -42,7 +43,8 @@ def overlay(masks: CaseMasks, image: NDArray[np.floating] | None, values: dict[s
         axis.axis("off")
     figure.legend(handles=_legend(masks), loc="outside lower center", ncols=5, frameon=False, fontsize=8)
     figure.suptitle(f"{masks.case}, slice {index}", fontsize=9)
-    figure.savefig(path, format="png")
+    with aside(path) as partial:
+        figure.savefig(partial, format="png")
 
 
 def slice_of(masks: CaseMasks) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nnunet_ext.evaluation.json_files import read_json
 from nnunet_ext.evaluation.runs import FINAL, Run
 
 
@@ -62,6 +63,6 @@ def _debug(folder: Path) -> str | None:
     path = folder / "debug.json"
     if not path.is_file():
         return None
-    told = json.loads(path.read_text(encoding="utf-8"))
+    told = read_json(path, "leave this training out, or remove the file")
     kept = {key: told[key] for key in ("torch_version", "cudnn_version", "gpu_name", "hostname") if key in told}
     return json.dumps(kept, sort_keys=True) or None

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NCR, ED, ET, RC = 1, 2, 3, 4
+BYTES = 256
 BRATS_CLASSES = ("NCR", "ED", "ET", "RC")
 BRATS_REGIONS = {"WT": (NCR, ED, ET), "TC": (NCR, ET), "ET": (ET,)}
 
@@ -47,10 +48,13 @@ class Scheme:
 
     def classes_of(self, volume: NDArray[np.integer]) -> NDArray[np.uint8]:
         """The numbers of the classes in place of the file's labels; what is ignored is background."""
-        table = np.zeros(int(max([volume.max(initial=0), *self.labels])) + 1, np.uint8)
+        table = np.zeros(max(int(max([volume.max(initial=0), *self.labels])) + 1, BYTES), np.uint8)
         for label, number in self.labels.items():
             table[label] = number
-        return table[volume]
+        if len(table) > BYTES:
+            return table[volume]
+        small = volume.astype(np.uint8).tobytes().translate(table.tobytes())  # a fraction of the time of indexing
+        return np.frombuffer(small, np.uint8).reshape(volume.shape)
 
 
 def _brats(name: str, labels: Mapping[int, int]) -> Scheme:

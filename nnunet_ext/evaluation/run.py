@@ -11,7 +11,7 @@ from typing import Any
 from nnunet_ext.evaluation import cases
 from nnunet_ext.evaluation.cases import Pair, Settings
 from nnunet_ext.evaluation.processes import each
-from nnunet_ext.evaluation.table import whole
+from nnunet_ext.whole import write_text
 
 DONE_FILE = "cases.jsonl"
 VERSION = 2
@@ -36,7 +36,7 @@ def evaluate_all(pairs: Sequence[Pair], settings: Settings, folder: Path, jobs: 
     kept = _kept(path, header)
     signs = {pair.case: _sign(pair) for pair in pairs}
     done = {case: line for case, line in kept.items() if signs.get(case) == line["files"]}
-    whole(path, "".join(json.dumps(line) + "\n" for line in (header, *done.values())))
+    write_text(path, "".join(json.dumps(line) + "\n" for line in (header, *done.values())))
     yield from (line["record"] for line in done.values())
     left = [pair for pair in pairs if pair.case not in done]
     with path.open("a", encoding="utf-8") as lines:
@@ -56,18 +56,25 @@ def _kept(path: Path, header: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     if not path.is_file():
         return {}
     first, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
-    if not first or json.loads(first) != json.loads(json.dumps(header)):
+    if _entry(first) != json.loads(json.dumps(header)):
         raise ValueError(
             f"{path.parent} holds an evaluation with another convention, edition or option; choose another -o, or"
             " --overwrite."
         )
     found = {}
-    for index, line in enumerate(lines):
-        if index == len(lines) - 1 and not line.endswith("}}"):
-            break  # the run was ended while it wrote this line
-        entry = json.loads(line)
-        found[entry["record"]["case"]] = entry
+    for entry in map(_entry, lines):
+        if entry is not None:
+            found[entry["record"]["case"]] = entry
     return found
+
+
+def _entry(line: str) -> dict[str, Any] | None:
+    """A line of the file; None for one that is cut short or damaged, whose case is done again."""
+    try:
+        entry: dict[str, Any] = json.loads(line)
+    except ValueError:
+        return None
+    return entry
 
 
 def _sign(pair: Pair) -> list[list[int] | None]:

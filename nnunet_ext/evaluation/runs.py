@@ -1,6 +1,5 @@
 """Which trainings lie in nnU-Net's results folders, stock or ours, told from names and files."""
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,11 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunet_ext.evaluation.json_files import read_json
+
 PREFIX = "nnUNetTrainer"
 SEED = re.compile(r"_seed([0-9]+)$")
 FOLD = re.compile(r"fold_([0-9]+|all)")
 MODEL = re.compile(r"(?P<trainer>[^_].*?)__(?P<plans>.+?)__(?P<configuration>.+)")
 VALIDATION, FINAL = "validation", "checkpoint_final.pth"
+SUMMARY = "summary.json"
+"""What nnU-Net's final validation writes last."""
+OF_CASES = "case_metrics.csv"
+"""What that of a case-level training writes last."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +48,14 @@ class Run:
         """Where nnU-Net laid the fold's own predictions."""
         return self.folder / VALIDATION
 
-    @property
-    def finished(self) -> bool:
-        """Whether training and final validation are through: nnU-Net writes the summary last."""
-        return (self.folder / FINAL).is_file() and (self.predictions / "summary.json").is_file()
+    def finished(self, written: str = SUMMARY) -> bool:
+        """Whether training and final validation are through: the validation writes this file last."""
+        return (self.folder / FINAL).is_file() and (self.predictions / written).is_file()
 
     def recipe(self) -> dict[str, Any]:
         """What our trainers save beside the checkpoints; empty for others."""
         path = self.folder / "recipe.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return read_json(path, "leave this training out, or restore the file") if path.is_file() else {}
 
 
 @dataclass(frozen=True)
@@ -62,11 +66,12 @@ class Found:
     left_out: Mapping[str, str]
 
 
-def find_runs(folders: Sequence[Path]) -> Found:
+def find_runs(folders: Sequence[Path], written: str = SUMMARY) -> Found:
     """The finished trainings below results folders.
 
     Args:
         folders: ``nnUNet_results``, a dataset's folder in it, a model's, or a fold's.
+        written: file that the final validation writes last; another kind of result than segmentations has its own.
 
     Raises:
         ValueError: a folder holds no training, or they are of several datasets.
@@ -78,10 +83,15 @@ def find_runs(folders: Sequence[Path]) -> Found:
     if len(datasets) > 1:
         raise ValueError(f"The trainings are of several datasets, {', '.join(datasets)}; compare those of one.")
     runs = _named(runs)
-    unfinished = {
-        str(run.folder): "the training or its final validation is not finished" for run in runs if not run.finished
-    }
-    return Found(tuple(run for run in runs if run.finished), unfinished)
+    unfinished = {str(run.folder): _unfinished(run, written) for run in runs if not run.finished(written)}
+    return Found(tuple(run for run in runs if run.finished(written)), unfinished)
+
+
+def _unfinished(run: Run, written: str) -> str:
+    """Why a training is left out, in a clause."""
+    if written == SUMMARY and (run.predictions / OF_CASES).is_file():
+        return "its results are those of whole cases, see `nnunet_ext outcomes`"
+    return f"the training or its final validation ({VALIDATION}/{written}) is not finished"
 
 
 def _models(folder: Path) -> list[Path]:

@@ -12,7 +12,6 @@ mm, volumes in ml.
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from math import isinf, isnan, nan
@@ -24,10 +23,14 @@ import pandas as pd
 
 from nnunet_ext.evaluation.cases import COMPARED, SAME, Settings, as_plain
 from nnunet_ext.evaluation.conventions import CONVENTIONS
+from nnunet_ext.evaluation.json_files import read_json
+from nnunet_ext.whole import write_text
 
 METRICS_FILE, CONVENTIONS_FILE, SUMMARY_FILE = "metrics.csv", "conventions.csv", "summary.json"
 COLUMNS = ("case", "region", "metric", "value", "note")
 FORMAT = 1
+whole = write_text
+"""By the name under which other parts have it."""
 Record = Mapping[str, Any]
 
 
@@ -154,9 +157,9 @@ def foreground_means(table: pd.DataFrame, settings: Settings) -> dict[str, dict[
 def write(folder: Path, records: Sequence[Record], settings: Settings, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Writes the three files, each whole or not at all, and returns the summary."""
     summary = summary_of(records, settings, facts)
-    whole(folder / METRICS_FILE, metrics_of(records).to_csv(index=False, lineterminator="\n"))
-    whole(folder / CONVENTIONS_FILE, conventions_of(records).to_csv(index=False, lineterminator="\n"))
-    whole(folder / SUMMARY_FILE, json.dumps(plain(summary), indent=1, allow_nan=False) + "\n")
+    write_text(folder / METRICS_FILE, metrics_of(records).to_csv(index=False, lineterminator="\n"))
+    write_text(folder / CONVENTIONS_FILE, conventions_of(records).to_csv(index=False, lineterminator="\n"))
+    write_text(folder / SUMMARY_FILE, json.dumps(plain(summary), indent=1, allow_nan=False) + "\n")
     return summary
 
 
@@ -185,18 +188,10 @@ def read_summary(folder: Path) -> dict[str, Any]:
     path = folder / SUMMARY_FILE
     if not path.is_file():
         raise ValueError(f"{folder} holds no {SUMMARY_FILE}; make it with nnunet_ext evaluate.")
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    found: dict[str, Any] = read_json(path, "evaluate again with --overwrite")
     if found.get("format") != FORMAT:
         raise ValueError(f"{path} has the format {found.get('format')}, this version reads {FORMAT}; evaluate again.")
     return found
-
-
-def whole(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 def plain(value: Any) -> Any:

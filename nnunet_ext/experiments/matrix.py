@@ -1,8 +1,9 @@
 """The matrix of an experiment: trainers x seeds x folds as nnU-Net's commands, and predictions of held-out images."""
 
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -59,10 +60,11 @@ def matrix_of(
         ValueError: held-out images that are not there, a cascade without them or without a detector.
     """
     test = test_set(sweep, places)
-    rows = [_Row(sweep, places, number, test, needs, environment, method) for method in methods]
+    make = partial(_Row, sweep, places, number, test, needs, environment)
+    rows = [make(method) for method in methods]
     tasks: list[Task] = []
     method_of: dict[str, str] = {}
-    detector = _detector(sweep, test, rows[0]) if sweep.cascade else None
+    detector = _detector(make, sweep, places, test) if sweep.cascade else None
     for row in [*([detector] if detector else []), *rows]:
         of_row = [task for seed in row.method.seeds for task in row.trainings(seed)]
         tasks += of_row
@@ -151,17 +153,14 @@ class _Row:
         return Task(f"{kind}-{name}", kind, command, goes_on, folder, after, needs, self.environment)
 
 
-def _detector(sweep: Sweep, test: TestSet | None, row: _Row) -> _Row:
+def _detector(make: Callable[..., _Row], sweep: Sweep, places: Places, test: TestSet | None) -> _Row:
     """The detector of the cascade, trained once for all rows."""
     assert sweep.cascade is not None
     if test is None:
         raise ValueError("The cascade predicts held-out images, and there are none; name a folder with `test`.")
-    method = detector_of(sweep)
-    row.places.configuration(sweep.cascade.configuration)
+    places.configuration(sweep.cascade.configuration)
     plans = sweep.cascade.plans or sweep.plans
-    return _Row(
-        sweep, row.places, row.number, test, row.needs, row.environment, method, plans, sweep.cascade.configuration
-    )
+    return make(detector_of(sweep), plans=plans, configuration=sweep.cascade.configuration)
 
 
 def detector_of(sweep: Sweep) -> Method:

@@ -30,13 +30,13 @@ class Miniature:
     """The small form of an experiment.
 
     Attributes:
-        methods: short forms -> the methods they stand for.
+        methods: short form -> the methods that it stands for, the detector too.
         left_out: methods that have no short form.
         matrix: their commands.
         places: folders of theirs.
     """
 
-    methods: Mapping[str, Method]
+    methods: Mapping[str, tuple[Method, ...]]
     left_out: tuple[Method, ...]
     matrix: Matrix
     places: Places
@@ -77,18 +77,23 @@ def miniature(
         words: how short the trainings are.
     """
     pairs = [(method, short_form(method, words)) for method in methods]
-    shorts = [short for _, short in pairs if short]
-    known = {short.trainer: method for method, short in pairs if short}
+    shorts = {short.trainer: short for _, short in pairs if short}  # of trainings that differ in their length alone one
+    detector = [detector_of(sweep)] if sweep.cascade else []
+    pairs += [(method, short_form(method, words)) for method in detector]
+    known: dict[str, tuple[Method, ...]] = {}
+    for method, short in pairs:
+        if short:
+            known[short.trainer] = (*known.get(short.trainer, ()), method)
     with TemporaryDirectory(prefix="sanity_") as folder:
         root = Path(folder)
         small = _folders(root, places, test, sweep)
         variables = {"nnUNet_results": str(small.results.parent), "nnUNet_preprocessed": str(small.preprocessed.parent)}
         matrix = matrix_of(
             _small(sweep, root, test, words),
-            shorts,
+            shorts.values(),
             small,
             number,
-            {name: needs[method.trainer] for name, method in known.items()},
+            {name: needs[same[0].trainer] for name, same in known.items()},
             {**environment, **variables},
         )
         yield Miniature(known, tuple(method for method, short in pairs if not short), matrix, small)

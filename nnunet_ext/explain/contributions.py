@@ -4,9 +4,10 @@ The players are the image channels of the dataset. What a subset is worth is rea
 sliding window, resampling, export) of the case whose other modalities are replaced by a baseline after preprocessing.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from nnunet_ext.explain.baselines import Baseline
 from nnunet_ext.explain.cases import Case, modalities_of
 from nnunet_ext.explain.regions import Region
 from nnunet_ext.explain.shapley import check_number, members, shapley
+from nnunet_ext.explain.window import bare
 
 NO_REFERENCE = "the reference has no voxel of it"
 
@@ -138,15 +140,14 @@ def contributions(
     players = len(modalities_of(predictor))
     check_number(players)
     counted = _counted(predictor, reference)
+
+    def worth_of(prediction: Prediction) -> list[list[float]]:
+        return [[FUNCTIONS[v](prediction, r, reference, counted) for r in regions] for v in values]
+
     games: list[Game] = []
     for name, baseline in baselines.items():
         replacement = baseline(case.data[:players].shape)
-        worth = np.array(
-            [
-                [[FUNCTIONS[value](p, region, reference, counted) for region in regions] for value in values]
-                for p in _predictions(predictor, case, replacement, step)
-            ]
-        )  # (subsets, values, regions)
+        worth = np.array(_worths(predictor, case, replacement, worth_of, step))  # (subsets, values, regions)
         games += [
             Game(region.name, value, name, _known(worth[:, i, k]))
             for i, value in enumerate(values)
@@ -155,15 +156,31 @@ def contributions(
     return games
 
 
-def _predictions(
-    predictor: nnUNetPredictor, case: Case, replacement: Tensor, step: Callable[[], object]
-) -> Iterator[Prediction]:
-    # equal inputs have equal outputs, so that a modality that is not read has exactly 0
+def _worths(
+    predictor: nnUNetPredictor,
+    case: Case,
+    replacement: Tensor,
+    worth_of: Callable[[Prediction], list[list[float]]],
+    step: Callable[[], object],
+) -> list[list[list[float]]]:
+    """What every coalition is worth; those that differ in channels alone that the network never reads share it."""
+    found: dict[int, list[list[float]]] = {}
+    order = [coalition & channels_read(predictor) for coalition in range(2 ** len(replacement))]
+    # equal inputs have equal outputs, so that a modality that changes nothing has exactly 0
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
-        for coalition in range(2 ** len(replacement)):
-            subset = members(coalition, len(replacement))
-            yield predicted(predictor, case, with_only(case.data, subset, replacement))
+        for coalition in order:
+            if coalition not in found:
+                subset = members(coalition, len(replacement))
+                found[coalition] = worth_of(predicted(predictor, case, with_only(case.data, subset, replacement)))
             step()
+    return [found[coalition] for coalition in order]
+
+
+def channels_read(predictor: nnUNetPredictor) -> int:
+    """The image channels that the network reads, as a coalition: branches select theirs, other networks read all."""
+    chosen: Any = getattr(getattr(bare(predictor.network), "encoder", None), "modality_channels", None)
+    read = range(len(modalities_of(predictor))) if chosen is None else chosen.tolist()
+    return sum(1 << channel for channel in read)
 
 
 def _counted(predictor: nnUNetPredictor, reference: NDArray[np.integer]) -> NDArray[np.bool_]:

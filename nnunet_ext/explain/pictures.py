@@ -79,6 +79,8 @@ def overlay(title: str, heats: Sequence[Heat], region: NDArray[np.bool_], path: 
         region: (Z, Y, X), what was predicted as the class.
         path: of the PNG.
     """
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
     index = slice_of(heats, region)
@@ -88,12 +90,15 @@ def overlay(title: str, heats: Sequence[Heat], region: NDArray[np.bool_], path: 
         for axis in column:
             axis.imshow(heat.image[index], cmap="gray", origin="lower")
             axis.axis("off")
-        shown = column[1].imshow(heat.map[index], cmap=HEAT, vmin=0, vmax=1, alpha=0.6, origin="lower")
+        warm = heat.map[index]
+        # where nothing is found the image shines through
+        column[1].imshow(warm, cmap=HEAT, vmin=0, vmax=1, alpha=0.8 * warm.clip(0, 1), origin="lower")
         if region[index].any():
             for axis in column:
                 axis.contour(region[index].astype(float), levels=[0.5], colors="#56B4E9", linewidths=0.9)
         column[0].set_title(heat.name, fontsize=8)
-    figure.colorbar(shown, ax=axes[1], shrink=0.7, pad=0.01).ax.tick_params(labelsize=7)
+    scale = ScalarMappable(Normalize(0, 1), HEAT)
+    figure.colorbar(scale, ax=axes, shrink=0.5, pad=0.01).ax.tick_params(labelsize=7)
     figure.suptitle(f"{title}, slice {index}", fontsize=9)
     _save(figure, path)
 

@@ -1,6 +1,6 @@
 """nnU-Net's sliding window over a preprocessed volume, for what its predictor does not hand out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +18,13 @@ def bare(network: nn.Module) -> nn.Module:
     """The network itself, where it has been compiled: a compiled one calls no hooks."""
     inner: nn.Module = network._orig_mod if isinstance(network, OptimizedModule) else network
     return inner
+
+
+def tiles_in(predictor: nnUNetPredictor, shape: Sequence[int]) -> int:
+    """How many tiles cover a volume of this shape (Z, Y, X)."""
+    patch = predictor.configuration_manager.patch_size
+    sizes = [*shape[: len(shape) - len(patch)], *map(max, shape[len(shape) - len(patch) :], patch)]
+    return len(predictor._internal_get_sliding_window_slicers(tuple(sizes)))
 
 
 class Window:
@@ -59,7 +66,7 @@ class Window:
     def padded(self, volume: Tensor) -> Tensor:
         """A volume (Z, Y, X) of the data's size in the padded one, surrounded by 0."""
         around = torch.zeros(self.shape, dtype=volume.dtype)
-        around[self._inside[1:]] = volume
+        around[tuple(self._inside[1:])] = volume
         return around
 
     def without_padding(self, volume: Tensor) -> Tensor:

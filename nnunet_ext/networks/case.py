@@ -22,16 +22,23 @@ class CaseNetwork(Network):
         outputs: O of a linear head; who has other heads puts them at ``heads``.
         initialize: for the weights of the encoder; nnU-Net's trainer applies it.
         scales: so many of the last maps are pooled and concatenated.
+
+    ``covariates`` is how many of the last input channels go past the encoder to the heads; 0 at first.
     """
 
     def __init__(
         self, encoder: nn.Module, outputs: int, initialize: Callable[[nn.Module], Any], *, scales: int = 1
     ) -> None:
         super().__init__()
-        self.encoder, self.initialize, self.scales = encoder, initialize, scales
-        widths: Sequence[int] = encoder.output_channels  # type: ignore[assignment]
-        self.n_features = sum(widths[-scales:])
+        self.initialize, self.scales = initialize, scales
+        self.covariates = 0
+        self.put(encoder)
         self.heads: nn.Module = nn.Linear(self.n_features, outputs)
+
+    def put(self, encoder: nn.Module) -> None:
+        """Gives the network another encoder; its heads must be made for ``n_features`` then."""
+        widths: Sequence[int] = encoder.output_channels  # type: ignore[assignment]
+        self.encoder, self.n_features = encoder, sum(widths[-self.scales :])
 
     def features(self, x: Tensor) -> Tensor:
         """(B, F): the means of the encoder's last maps, in the order of the stages."""
@@ -39,5 +46,30 @@ class CaseNetwork(Network):
         return torch.cat([m.flatten(2).mean(2) for m in maps], 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, O) for the input (B, C, Z, Y, X)."""
-        return self.heads(self.features(x))
+        """(B, O) for the input (B, C, Z, Y, X); covariates are its last channels, constant over the axes."""
+        if not self.covariates:
+            return self.heads(self.features(x))
+        features = self.features(x[:, : -self.covariates])
+        told = x[:, -self.covariates :].flatten(2)[..., 0]
+        return self.heads(torch.cat((features, told.to(features.dtype)), 1))
+
+
+class FusedEncoders(nn.Module):
+    """Several inputs of a case, each with an encoder of its own; their maps are concatenated level by level.
+
+    Args:
+        encoders: one for each input, of the same levels.
+        groups: the channels that each reads.
+    """
+
+    def __init__(self, encoders: Sequence[nn.Module], groups: Sequence[Sequence[int]]) -> None:
+        super().__init__()
+        self.each = nn.ModuleList(encoders)
+        self.groups = [list(group) for group in groups]
+        widths: list[Sequence[int]] = [encoder.output_channels for encoder in encoders]  # type: ignore[misc]
+        self.output_channels = [sum(level) for level in zip(*widths, strict=True)]
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(B, C, Z, Y, X) -> the maps of all levels."""
+        maps = [encoder(x[:, group]) for encoder, group in zip(self.each, self.groups, strict=True)]
+        return [torch.cat(level, 1) for level in zip(*maps, strict=True)]

@@ -108,13 +108,20 @@ def survival(column: Column, training: Known, features: np.ndarray, test_feature
         )
     import pandas as pd
     from lifelines import WeibullAFTFitter
+    from lifelines.exceptions import ConvergenceError
 
     if training.censored.all():
         return _statistic(np.median)(column, training, len(test_features))
     names = [f"x{i}" for i in range(features.shape[1])]
     table = pd.DataFrame(features, columns=names)
     table["time"], table["event"] = np.maximum(training.truth, np.finfo(float).tiny), ~training.censored
-    model = WeibullAFTFitter(penalizer=PENALISER).fit(table, "time", "event")
+    try:
+        model = WeibullAFTFitter(penalizer=PENALISER).fit(table, "time", "event")
+    except ConvergenceError as error:
+        raise ValueError(
+            f"The covariates of {column.name} cannot be fitted to the {len(table)} training cases of a fold; leave "
+            f"some out by --covariates."
+        ) from error
     found = model.predict_median(pd.DataFrame(test_features, columns=names))
     return Guess(np.asarray(found, float).reshape(-1))
 

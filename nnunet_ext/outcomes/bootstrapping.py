@@ -85,7 +85,8 @@ def interval(
         return Interval(value, nan, nan, defined, "; ".join(filter(None, (told, reason))))
     stretch = _stretch(patients, level)
     quantiles = np.nanquantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    low, high = np.clip(value + (quantiles - value) * stretch, *limits)
+    # around the draws' own centre: metrics such as R2 are biased downwards in samples with repeated cases
+    low, high = np.clip(value + (quantiles - np.nanmedian(draws)) * stretch, *limits)
     return Interval(value, float(low), float(high), defined, told)
 
 

@@ -165,8 +165,13 @@ def summary_table(drawn: Drawn) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def level_for(comparisons: int) -> float:
+    """Of intervals that hold for so many methods and columns together (Bonferroni)."""
+    return 1 - (1 - LEVEL) / max(comparisons, 1)
+
+
 def differences(
-    drawn: Drawn, methods: Sequence[str], baselines: Sequence[str], comparisons: int = 1
+    drawn: Drawn, methods: Sequence[str], baselines: Sequence[str], level: float = LEVEL
 ) -> list[Difference]:
     """Every method against every baseline in every metric that has a better side.
 
@@ -174,9 +179,8 @@ def differences(
         drawn: the draws.
         methods: names.
         baselines: names.
-        comparisons: how many methods and columns are judged together; their intervals widen with it.
+        level: of the intervals, see :func:`level_for`.
     """
-    level = 1 - (1 - LEVEL) / max(comparisons, 1)
     metrics = [metric for metric in metrics_of(drawn.column) if metric.higher is not None]
     return [drawn.difference(m, b, metric, level) for m in methods for b in baselines for metric in metrics]
 

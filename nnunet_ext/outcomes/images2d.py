@@ -86,14 +86,47 @@ def find_images(folder: Path, levels: Sequence[str] = ()) -> Source:
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder; give one with images.")
     source = _by_table(folder, levels) if (folder / TABLE_FILE).is_file() else _by_folders(folder, levels)
+    _refuse_equal_names(source.pictures)
+    return source
+
+
+def find_inputs(folder: Path, inputs: Sequence[str] = ()) -> tuple[Picture, ...]:
+    """The images in a folder that are to be predicted: all below it, or those that its ``targets.csv`` names.
+
+    Args:
+        folder: of the images.
+        inputs: names of a case's images, which are columns of the table; empty where a case is one image.
+
+    Raises:
+        ValueError: as :func:`find_images`; or a case has several images and there is no table.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is no folder; give one with images.")
+    if (folder / TABLE_FILE).is_file():
+        pictures = _pictures(folder, inputs)
+    elif inputs:
+        raise ValueError(
+            f"{folder} has no {TABLE_FILE}, and a case has the images {', '.join(inputs)}; write one with these "
+            "columns."
+        )
+    else:
+        pictures = tuple(
+            Picture(_case(_below(file, folder)), (file,), {}) for file in sorted(_files(folder)) if is_image(file)
+        )
+    if not pictures:
+        raise ValueError(f"{folder} has no image; give a folder with {', '.join(ENDINGS)}.")
+    _refuse_equal_names(pictures)
+    return pictures
+
+
+def _refuse_equal_names(pictures: Sequence[Picture]) -> None:
     names: dict[str, Picture] = {}
-    for picture in source.pictures:
+    for picture in pictures:
         twin = names.setdefault(picture.case, picture)
         if twin is not picture:
             raise ValueError(
                 f"{twin.files[0]} and {picture.files[0]} would both be the case {picture.case}; rename one of them."
             )
-    return source
 
 
 def _by_folders(folder: Path, levels: Sequence[str]) -> Source:
@@ -139,6 +172,11 @@ def _by_table(folder: Path, levels: Sequence[str]) -> Source:
     if levels:
         raise ValueError(f"--levels orders folders of classes, and {folder} has a {TABLE_FILE}; declare them there.")
     schema, inputs = _schema(folder / SCHEMA_FILE)
+    return Source(schema, inputs, _pictures(folder, inputs), ())
+
+
+def _pictures(folder: Path, inputs: Sequence[str]) -> tuple[Picture, ...]:
+    """The cases of a folder's table."""
     columns = inputs or (IMAGE,)
     pictures = []
     for case, row in read_table(folder / TABLE_FILE).items():
@@ -151,7 +189,7 @@ def _by_table(folder: Path, levels: Sequence[str]) -> Source:
             raise ValueError(f"{absent}, an image of the case {case}, is not there or no {', '.join(ENDINGS)}.")
         cells = {name: text for name, text in row.items() if name not in columns}
         pictures.append(Picture(_case(case), files, cells))
-    return Source(schema, inputs, tuple(pictures), ())
+    return tuple(pictures)
 
 
 def _schema(path: Path) -> tuple[Schema, tuple[str, ...]]:

@@ -15,13 +15,14 @@ from torch import Tensor
 from nnunet_ext.networks.case import CaseNetwork
 from nnunet_ext.networks.tasks import CASE_LEVEL
 from nnunet_ext.outcomes import results
-from nnunet_ext.outcomes.columns import REGRESSION, Column
+from nnunet_ext.outcomes.building import build_case_network, declared_in
+from nnunet_ext.outcomes.columns import REGRESSION, Column, Schema
 from nnunet_ext.outcomes.conformal import half_width
 from nnunet_ext.outcomes.heads import LEVEL, Heads
 from nnunet_ext.outcomes.prediction import case_outputs
-from nnunet_ext.outcomes.trainer import declared_columns, with_heads
+from nnunet_ext.outcomes.standardising import Standardisation
+from nnunet_ext.outcomes.trainer import STANDARDISATION
 from nnunet_ext.trainers import checkpoints
-from nnunet_ext.trainers.building import build_network
 from nnunet_ext.trainers.grammar import TrainerName, parse
 
 
@@ -32,6 +33,7 @@ class CaseModel:
     Attributes:
         columns: what is predicted.
         networks: of each fold, in evaluation mode.
+        standardisations: of each fold's covariates; None for networks that read none.
         plans, configuration, dataset_json: nnU-Net's.
         reach: name of a regression column -> half of its interval's width; infinite where validation cases are too few.
         device: of the networks.
@@ -41,6 +43,7 @@ class CaseModel:
 
     columns: list[Column]
     networks: list[CaseNetwork]
+    standardisations: list[Standardisation | None]
     plans: PlansManager
     configuration: ConfigurationManager
     dataset_json: dict[str, Any]
@@ -56,18 +59,34 @@ class CaseModel:
         image = preprocessor.run_case(given, None, self.plans, self.configuration, self.dataset_json)[0]
         return torch.from_numpy(np.asarray(image, np.float32))
 
-    def read(self, files: Sequence[Path]) -> dict[str, dict[str, Tensor]]:
-        """Column -> what the heads say of a case: ``probabilities`` (1, K), or ``value`` with its ends (1,)."""
+    def read(self, files: Sequence[Path], row: Mapping[str, str] | None = None) -> dict[str, dict[str, Tensor]]:
+        """Column -> what the heads say of a case: ``probabilities`` (1, K), or ``value`` with its ends (1,).
+
+        Args:
+            files: of the case's channels.
+            row: of its covariates, for networks that read them.
+
+        Raises:
+            ValueError: covariates are missing.
+        """
         image, size = self.preprocessed(files), self.configuration.patch_size
         said = []
-        for network in self.networks:
-            outputs = case_outputs(network, image, size, self.device, self.precision)
+        for network, standardisation in zip(self.networks, self.standardisations, strict=True):
+            told = None if standardisation is None else torch.tensor(_covariates(standardisation, row))
+            outputs = case_outputs(network, image, size, self.device, self.precision, told)
             said.append(cast(Heads, network.heads).read(outputs[None].to(self.device)))
         found = {column.name: _mean([each[column.name] for each in said]) for column in self.columns}
         for name, reach in self.reach.items():
             if np.isfinite(reach):
                 found[name] |= {"lower": found[name]["value"] - reach, "upper": found[name]["value"] + reach}
         return found
+
+
+def _covariates(standardisation: Standardisation, row: Mapping[str, str] | None) -> tuple[float, ...]:
+    if row is None:
+        names = ", ".join(covariate.name for covariate in standardisation.covariates)
+        raise ValueError(f"the model reads the covariates {names}; give a table with a row of it by --targets.")
+    return standardisation.of(row)
 
 
 def _mean(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
@@ -89,14 +108,20 @@ def load_model(folder: Path, folds: Sequence[int | str], checkpoint: str, device
     trainer, _, configuration = _parts_of(folder)
     parsed = _trainer(trainer)
     plans_dict, dataset_json = (_json(folder / name) for name in ("plans.json", "dataset.json"))
-    columns = declared_columns(plans_dict)
+    declared = declared_in(plans_dict)
+    if declared is None:
+        raise ValueError(f"{folder}/plans.json declares no targets; train the model anew.")
+    columns = list(declared.columns.values())
     plans = PlansManager(plans_dict)
     planned = plans.get_configuration(configuration)
     channels = determine_num_input_channels(plans, planned, dataset_json)
-    networks = [_network(folder / f"fold_{f}" / checkpoint, parsed, planned, channels, columns, device) for f in folds]
+    read = [_network(folder / f"fold_{f}" / checkpoint, parsed, planned, channels, declared, device) for f in folds]
+    networks, standardisations = [network for network, _ in read], [found for _, found in read]
     reach = {c.name: _reach(folder, folds, c.name) for c in columns if c.kind == REGRESSION}
     recipe = parsed.recipe
-    return CaseModel(columns, networks, plans, planned, dataset_json, reach, device, recipe.precision, recipe.seed)
+    return CaseModel(
+        columns, networks, standardisations, plans, planned, dataset_json, reach, device, recipe.precision, recipe.seed
+    )
 
 
 def _parts_of(folder: Path) -> list[str]:
@@ -131,14 +156,14 @@ def _network(
     parsed: TrainerName,
     planned: ConfigurationManager,
     channels: int,
-    columns: Sequence[Column],
+    declared: Schema,
     device: torch.device,
-) -> CaseNetwork:
-    network = build_network(parsed.spec, parsed.size, parsed.recipe, planned, channels, 1, False)
-    made = with_heads(cast(CaseNetwork, network), parsed.spec, columns)
+) -> tuple[CaseNetwork, Standardisation | None]:
+    made = build_case_network(parsed.spec, parsed.size, parsed.recipe, planned, channels, declared)
     content = checkpoints.read(path, made.state_dict())
     made.load_state_dict({name.removeprefix("module."): value for name, value in content["network_weights"].items()})
-    return made.to(device).eval()
+    stored = content["init_args"].get(STANDARDISATION)
+    return made.to(device).eval(), Standardisation.from_dict(stored) if stored else None
 
 
 def _reach(folder: Path, folds: Sequence[int | str], column: str) -> float:

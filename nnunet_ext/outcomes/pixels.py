@@ -2,12 +2,14 @@
 
 import hashlib
 import json
-import os
 import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +27,8 @@ STAND_INS = ("image", "box")
 LABELS = {"background": 0, "image": 1}
 COLOUR_NAME, DEEP_NAME = "rgb_to_0_1", "grey"
 """Names of channels by which nnU-Net chooses the normalisation: division by 255, or the z-score of each image."""
+SIZE = "image_size"
+"""Key of dataset.json: rows and columns that all images were resampled to, and those to be predicted will be."""
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
 
@@ -133,23 +137,79 @@ def write_dataset(source: Source, target: Path, size: tuple[int, int] | None = N
     if target.exists():
         raise ValueError(f"{target} is there already; remove it to make it anew, or choose another number.")
     kind = kind_of(source, size)
-    folder = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
+    with _aside(target) as folder:
         for part in ("imagesTr", "labelsTr", *({"imagesTs"} if any(p.part == "Ts" for p in source.pictures) else ())):
-            (folder / part).mkdir(parents=True)
-        write = partial(_write_case, folder=folder, kind=kind, mask=mask)
-        with ThreadPoolExecutor() as pool:
-            written = list(tqdm(pool.map(write, source.pictures), "images", len(source.pictures), unit="case"))
+            (folder / part).mkdir()
+        written = _for_all(source.pictures, partial(_write_case, folder=folder, kind=kind, mask=mask))
         found = with_twins(source, dict(zip((p.case for p in source.pictures), written, strict=True)))
         _write_tables(found, folder, target.name, kind)
-        folder.rename(target)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     return sum(picture.row.get(TWIN, picture.case) != picture.case for picture in found.pictures)
 
 
+def write_input(pictures: Sequence[Picture], out: Path, dataset: Mapping[str, Any], inputs: int) -> None:
+    """Write images that are to be predicted as those of a dataset are: CASE_0000.png and so on; all or nothing.
+
+    Args:
+        pictures: the cases.
+        out: a folder that does not exist, or is empty.
+        dataset: dataset.json, as :func:`write_dataset` wrote it.
+        inputs: number of images of a case.
+
+    Raises:
+        ValueError: as :func:`write_dataset`; or an image has colour, or 16 bits, and the dataset's have not.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out} is no empty folder; give another, or remove it.")
+    names = list(dataset["channel_names"].values())
+    size = dataset.get(SIZE)
+    kind = Kind(len(names) == 3 * inputs, DEEP_NAME in names, (size[0], size[1]) if size else None)
+    for file in (file for picture in pictures for file in picture.files):
+        mode = _mode(file)
+        if (mode not in GREY and not kind.colour) or (mode in DEEP and not kind.deep):
+            raise ValueError(f"{file} is of another kind ({mode}) than the dataset's images; convert it.")
+    with _aside(out) as folder:
+        _for_all(pictures, partial(_write_images, folder=folder, kind=kind))
+
+
+@contextmanager
+def _aside(target: Path) -> Iterator[Path]:
+    """A folder that takes the target's place at the end, and never if an error ends the block.
+
+    Its name is always the same, so that the next run sweeps up after one that was killed.
+    """
+    folder = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+        folder.replace(target)  # an empty folder may be there
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _for_all(pictures: Sequence[Picture], work: Callable[[Picture], list[str]]) -> list[list[str]]:
+    with ThreadPoolExecutor() as pool:
+        return list(tqdm(pool.map(work, pictures), "images", len(pictures), unit="case"))
+
+
 def _write_case(picture: Picture, folder: Path, kind: Kind, mask: str) -> list[str]:
-    """Write the files of a case and give the digests of its images."""
+    """Write the files of a case of a dataset and give the digests of its images."""
+    images = _read_case(picture, kind)
+    if picture.part == "Tr":
+        inside = np.logical_or.reduce([image.any(axis=-1) if kind.colour else image > 0 for image in images])
+        _save(stand_in(inside, mask), folder / "labelsTr" / f"{picture.case}.png")
+    return _write_images(picture, folder / f"images{picture.part}", kind, images)
+
+
+def _write_images(picture: Picture, folder: Path, kind: Kind, images: Sequence[Pixels] | None = None) -> list[str]:
+    """Write the images of a case and give their digests."""
+    images = _read_case(picture, kind) if images is None else images
+    for number, image in enumerate(images):
+        _save(image, folder / f"{picture.case}_{number:04d}.png")
+    return [hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest() for image in images]
+
+
+def _read_case(picture: Picture, kind: Kind) -> list[Pixels]:
     images = [read_pixels(file, kind) for file in picture.files]
     shapes = [image.shape[:2] for image in images]
     if len(set(shapes)) > 1:
@@ -157,12 +217,7 @@ def _write_case(picture: Picture, folder: Path, kind: Kind, mask: str) -> list[s
             f"The images of the case {picture.case} have {' and '.join(f'{h} x {w}' for h, w in shapes)} pixels, and "
             "nnU-Net needs channels of one size; give --size."
         )
-    for number, image in enumerate(images):
-        _save(image, folder / f"images{picture.part}" / f"{picture.case}_{number:04d}.png")
-    if picture.part == "Tr":
-        inside = np.logical_or.reduce([image.any(axis=-1) if kind.colour else image > 0 for image in images])
-        _save(stand_in(inside, mask), folder / "labelsTr" / f"{picture.case}.png")
-    return [hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest() for image in images]
+    return images
 
 
 def _save(pixels: Pixels, path: Path) -> None:
@@ -179,6 +234,7 @@ def _write_tables(source: Source, folder: Path, name: str, kind: Kind) -> None:
         "numTraining": training,
         "file_ending": ".png",
         "overwrite_image_reader_writer": "NaturalImage2DIO",
+        **({SIZE: list(kind.size)} if kind.size else {}),
     }
     schema = source.numbered(kind.channels).as_dict()
     (folder / TABLE_FILE).write_text(table_of(source.pictures), encoding="utf-8")

@@ -28,9 +28,20 @@ def patches(image: Tensor, size: Sequence[int]) -> Iterator[Tensor]:
             yield padded[(slice(None), *(slice(c, c + s) for c, s in zip(corner, size, strict=True)))]
 
 
+def with_covariates(data: Tensor, told: Tensor) -> Tensor:
+    """(B, C + V, ...): covariates (B, V) as further channels of (B, C, ...), constant over the axes."""
+    constant = told.to(data).view(*told.shape, *(1,) * (data.ndim - 2))
+    return torch.cat((data, constant.expand(-1, -1, *data.shape[2:])), 1)
+
+
 @torch.inference_mode()
 def case_outputs(
-    network: nn.Module, image: Tensor, size: Sequence[int], device: torch.device, precision: str
+    network: nn.Module,
+    image: Tensor,
+    size: Sequence[int],
+    device: torch.device,
+    precision: str,
+    covariates: Tensor | None = None,
 ) -> Tensor:
     """(O,): the mean of the outputs of all patches of a preprocessed image (C, Z, Y, X).
 
@@ -40,11 +51,12 @@ def case_outputs(
         size: of the patch, two or three axes.
         device: of the network.
         precision: of the recipe.
+        covariates: (V,) of the case, for a network that reads them.
     """
     total, count = torch.zeros(1), 0
     waiting: list[Any] = []
     for patch in patches(image, size):
-        waiting.append(patch)
+        waiting.append(patch if covariates is None else with_covariates(patch[None], covariates[None])[0])
         if len(waiting) == AT_ONCE:
             total, count = total + _sum(network, waiting, device, precision), count + len(waiting)
             waiting = []

@@ -13,20 +13,21 @@ import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import Tensor, nn
 
-from nnunet_ext.networks.case import CaseNetwork
-from nnunet_ext.networks.spec import NetworkSpec
 from nnunet_ext.outcomes import validation
-from nnunet_ext.outcomes.columns import CLASS, Column, schema_from
+from nnunet_ext.outcomes.building import DECLARED, build_case_network, declaration, declared_in
+from nnunet_ext.outcomes.columns import CLASS, Column
 from nnunet_ext.outcomes.folds import check_part
-from nnunet_ext.outcomes.heads import Heads, shares
-from nnunet_ext.outcomes.losses import CaseLoss, ColumnParts, widths
+from nnunet_ext.outcomes.heads import shares
+from nnunet_ext.outcomes.losses import CaseLoss, ColumnParts
+from nnunet_ext.outcomes.prediction import with_covariates
+from nnunet_ext.outcomes.standardising import Standardisation
 from nnunet_ext.outcomes.targets import Targets, load_targets
 from nnunet_ext.trainers import distributed
 from nnunet_ext.trainers.base import ExtTrainer
@@ -34,22 +35,9 @@ from nnunet_ext.trainers.guard import SKIPPED_STEPS, FiniteLoss
 from nnunet_ext.trainers.precision import loss_context
 from nnunet_ext.trainers.step import on_device
 
-DECLARED = "outcomes"
-"""Key of a model's plans: the declaration of its columns, in the order of its heads, as in targets.json."""
+STANDARDISATION = "standardisation"  # key of a checkpoint's init_args
 WORST_SKILL = -1.0
 SMALLEST_REFERENCE = 1e-6
-
-
-def declared_columns(plans: dict[str, Any]) -> list[Column]:
-    """The columns of a model's heads; none of plans that no case-level training has written."""
-    return list(schema_from(plans[DECLARED], "plans.json").columns.values()) if DECLARED in plans else []
-
-
-def with_heads(network: CaseNetwork, spec: NetworkSpec, columns: Sequence[Column]) -> CaseNetwork:
-    """The network with the heads of these columns, after the perceptron that its declaration may name."""
-    options = {name: value for name, value in spec.head.items() if name != "scales"}
-    network.heads = Heads(network.n_features, columns, **options)
-    return network
 
 
 class CaseTrainer(ExtTrainer):
@@ -75,8 +63,7 @@ class CaseTrainer(ExtTrainer):
         folder = Path(os.environ.get("nnUNet_preprocessed", "nnUNet_preprocessed"), plans["dataset_name"])
         self.targets: Targets = load_targets(folder)
         self.columns = chosen(self.targets, self.recipe.targets)
-        whole = self.targets.schema.as_dict()["columns"]
-        plans = {**plans, DECLARED: {"columns": {column.name: whole[column.name] for column in self.columns}}}
+        plans = {**plans, DECLARED: declaration(self.targets.schema, self.columns, self.recipe)}
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.enable_deep_supervision = False
 
@@ -90,11 +77,8 @@ class CaseTrainer(ExtTrainer):
         enable_deep_supervision: bool = True,
     ) -> nn.Module:
         """Encoder and heads; how many outputs there are is told by the plans and not by the labels."""
-        columns = declared_columns(plans_manager.plans)
-        network: Any = super().build_network_architecture(
-            plans_manager, configuration_manager, num_input_channels, max(1, sum(widths(columns))), False
-        )
-        return with_heads(network, cls.spec, columns)
+        declared = declared_in(plans_manager.plans)
+        return build_case_network(cls.spec, cls.size, cls.recipe, configuration_manager, num_input_channels, declared)
 
     def initialize(self) -> None:
         """As nnU-Net's; the heads begin with what the training cases' values say without their images.
@@ -107,11 +91,16 @@ class CaseTrainer(ExtTrainer):
             self.targets.row(case)
         for column in self.columns:
             check_part(self.targets, column.name, training, f"the training cases of fold {self.fold}")
+        if self.recipe.covariates:
+            self._standardisation = self.targets.standardised(training)
+            self.my_init_kwargs[STANDARDISATION] = self._standardisation.as_dict()
         super().initialize()
         values, censored = self._values(training)
         heads = self.bare_network.heads
         heads.start(values, censored)
         self._base_rate_losses = self._mean_losses(heads.base_rates(len(training)), heads.target(values, censored))
+
+    _standardisation: Standardisation
 
     @cached_property
     def _cases(self) -> tuple[list[str], list[str]]:
@@ -130,8 +119,17 @@ class CaseTrainer(ExtTrainer):
 
     def _with_targets(self, batch: dict) -> dict:
         values, censored = self._values(batch["keys"])
-        heads = self.bare_network.heads
-        return {**batch, "target": heads.target(values, censored).float()}
+        batch = {**batch, "target": self.bare_network.heads.target(values, censored).float()}
+        if self.recipe.covariates:
+            told = torch.stack([cast(Tensor, self.covariates_of(case)) for case in batch["keys"]])
+            batch["data"] = with_covariates(batch["data"], told)
+        return batch
+
+    def covariates_of(self, case: str) -> Tensor | None:
+        """(V,): a case's covariates as the network reads them; None where the recipe leaves them out."""
+        if not self.recipe.covariates:
+            return None
+        return torch.tensor(self._standardisation.of(self.targets.row(case)), dtype=torch.float32)
 
     def train_step(self, batch: dict) -> dict[str, Any]:
         """As before, with the cases' rows as the target."""

@@ -36,7 +36,8 @@ def outputs_of(trainer: "CaseTrainer", cases: Sequence[str]) -> Tensor:
     size, found = trainer.configuration_manager.patch_size, {}
     for case in tqdm(mine, desc="validation cases", disable=trainer.local_rank != 0, leave=False):
         image = torch.from_numpy(np.asarray(dataset.load_case(case)[0][:], np.float32))
-        found[case] = case_outputs(network, image, size, trainer.device, trainer.recipe.precision)
+        told = trainer.covariates_of(case)
+        found[case] = case_outputs(network, image, size, trainer.device, trainer.recipe.precision, told)
     every = {case: outputs for part in distributed.gather(found) for case, outputs in part.items()}
     return torch.stack([every[case] for case in cases])
 

@@ -1,7 +1,6 @@
 """nnU-Net's trainer, doing what a recipe says: optimiser, loss, step, precision, intervals, early stopping."""
 
 import json
-import os
 from collections.abc import Iterator
 from itertools import chain, repeat
 from pathlib import Path
@@ -20,6 +19,7 @@ from nnunet_ext.trainers.precision import loss_context, scaler_for
 from nnunet_ext.trainers.resuming import ResumableTrainer
 from nnunet_ext.trainers.step import accumulate, update
 from nnunet_ext.trainers.volumes import mean_dice
+from nnunet_ext.whole import write_text
 
 RECIPE_FILE = "recipe.json"
 RECIPE, CHECKS = "recipe", "stopping"  # keys of a checkpoint's init_args
@@ -225,6 +225,4 @@ class RecipeTrainer(ResumableTrainer):
 
 def write_json(record: dict[str, Any], path: Path) -> None:
     """Writes a file for people, whole or not at all."""
-    partial = path.with_name(path.name + checkpoints.PARTIAL)
-    partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, json.dumps(record, indent=2) + "\n")

@@ -43,6 +43,8 @@ class Recipe:
         iterations: training iterations per epoch.
         smoothing: part of a class's truth that is spread over all levels; case-level targets only.
         balanced: whether levels of a class count by the inverse of their frequency; case-level targets only.
+        covariates: whether the heads read the covariates of targets.json beside the images; case-level targets only.
+        fused: whether each input of targets.json has an encoder of its own; case-level targets only.
         targets: the columns of targets.json that are trained, by their places (``1and3``); ``all`` of them.
         coordinates: whether three channels with each voxel's position follow the image's.
         seed: of initialisation and data, or None for none.
@@ -70,6 +72,8 @@ class Recipe:
     coordinates: bool = False
     smoothing: float = 0.0
     balanced: bool = False
+    covariates: bool = False
+    fused: bool = False
     targets: str = "all"
     seed: int | None = None
 

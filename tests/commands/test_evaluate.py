@@ -176,6 +176,39 @@ def test_bad_options(folders, capsys, options, words):
     assert not (folders / "out").exists()
 
 
+def test_a_training_that_still_runs(folders, capsys):
+    fold = folders / "Dataset501_B/T__P__3d_fullres/fold_0"
+    fold.mkdir(parents=True)
+    (fold / "progress.png").write_bytes(b"")  # nnU-Net's curves, no segmentation
+    assert main(["evaluate", str(folders / "truth"), str(fold), "-o", str(folders / "out")]) == 2
+    assert "has no validation: its training is not finished" in capsys.readouterr().err
+
+
+def test_damaged_files_beside_the_predictions(folders, capsys):
+    (folders / "given/summary.json").write_text("{ damaged")
+    assert "summary.json cannot be read" in refused(capsys, folders)
+    assert not list((folders / "out").glob("*.csv"))
+    (folders / "given/summary.json").unlink()
+    (folders / "splits.json").write_text("{}")
+    fold = folders / "T__P__3d_fullres/fold_0/validation"
+    fold.parent.mkdir(parents=True)
+    (folders / "given").rename(fold)
+    told = refused(capsys, folders, "--cases", str(folders / "splits.json"), prediction=fold)
+    assert "holds dict where a list is expected" in told
+
+
+def test_unreadable_files_are_failures(folders, capsys):
+    path = folders / "given/BraTS2021_00001.nii.gz"
+    path.write_bytes(b"no image")
+    broken = folders / "truth/BraTS2021_00002/BraTS2021_00002_seg.nii.gz"
+    broken.unlink()
+    broken.mkdir()  # a folder with a segmentation's name
+    assert evaluate(folders) == 1
+    told = capsys.readouterr().out
+    assert "BraTS2021_00001.nii.gz cannot be read" in told
+    assert "BraTS2021_00002_seg.nii.gz cannot be read" in told
+
+
 def test_bad_places(folders, capsys):
     assert "does not exist" in refused(capsys, folders, reference="nowhere")
     assert "does not exist" in refused(capsys, folders, prediction="nowhere")

@@ -5,6 +5,7 @@ import re
 import shlex
 from contextlib import nullcontext
 
+import pandas as pd
 import pytest
 
 from nnunet_ext.cli import main
@@ -149,6 +150,12 @@ def test_a_sweep_makes_splits_tells_its_tasks_and_reports(workplace, carried_out
     assert "6 of 6 runs are done, 6 of them were before" in capsys.readouterr().out
 
 
+def test_methods_are_compared_where_all_of_them_were_measured():
+    rows = [("window", "WT", "Dice"), ("cascade", "WT", "Dice"), ("cascade", "WT", "ROI_Dice")]
+    table = pd.DataFrame(rows, columns=["method", "region", "metric"])
+    assert list(sweep_finish.common(table).index) == [0, 1]
+
+
 def test_a_failed_run_is_1_with_its_last_lines_and_the_rest_is_reported(workplace, carried_out, capsys):
     code, asked = carried_out({TRAINING: 137})
     assert code == 1
@@ -177,3 +184,66 @@ def test_missing_extras_are_told_before_the_beginning(workplace, capsys, monkeyp
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "ray" else object())
     assert main(["sweep", "mine.yaml"]) == 2
     assert 'ray is not installed; pip install "nnunet_ext[sweep,report]"' in capsys.readouterr().err
+
+
+def progress(seconds):
+    epoch = {"learning_rate": 0, "loss": {"training": 1, "validation": 1}, "mean_dice": None, "ema_dice": None}
+    epoch |= {"memory": {"peak_mib": 77.0}, "dice": {}}
+    return "".join(json.dumps({**epoch, "epoch": i, "seconds": {"epoch": s}}) + "\n" for i, s in enumerate(seconds))
+
+
+@pytest.fixture
+def in_miniature(monkeypatch):
+    """Pretends that short trainings are done, and notes their commands; codes by the task's kind."""
+    asked = []
+
+    def pretend(codes):
+        def run_all(tasks, settings):
+            asked.extend(tasks)
+            settings.log("x").parent.mkdir(parents=True)
+            settings.log("x").write_text("what it printed")
+            for task in tasks:
+                task.folder.mkdir(parents=True)
+                (task.folder / "progress.jsonl").write_text(progress([50, 6]))
+            return [Outcome(task.name, codes.get(task.kind, 0), tries=1, lines=("boom",), seconds=9) for task in tasks]
+
+        monkeypatch.setattr(pool, "run_all", run_all)
+        return asked
+
+    return pretend
+
+
+def test_a_probe_tells_the_time_of_what_nobody_has_measured(workplace, capsys, in_miniature):
+    asked = in_miniature({})
+    before = files_in(workplace)
+    assert main(["sweep", "mine.yaml", "--dry-run", "--probe", "--words", "XS", "10epochs", "iter60"]) == 0
+    assert [(task.kind, task.command[5]) for task in asked] == [
+        ("train", "nnUNetTrainer_UNet3D_XS_NoMirror_2epochs_iter3_seed1")
+    ]
+    told = capsys.readouterr().out
+    assert re.search(r"20 min +the probe", told), "10 epochs of 60 iterations, two seconds each"
+    assert files_in(workplace) == before
+
+
+def test_a_probe_that_fails_says_so(workplace, capsys, in_miniature):
+    in_miniature({"train": 3})
+    assert main(["sweep", "mine.yaml", "--dry-run", "--probe"]) == 2
+    assert "ended with 3: boom" in capsys.readouterr().err
+
+
+def test_the_sanity_run_tells_what_was_tried(workplace, capsys, in_miniature):
+    asked = in_miniature({})
+    assert main(["sweep", "mine.yaml", "--sanity", "--trainers", "UNet3D", "nnUNetTrainer"]) == 0
+    assert [task.kind for task in asked] == ["train", "predict"]
+    told = capsys.readouterr().out
+    assert re.search(r"train-nnUNetTrainer_UNet3D_XS_NoMirror_1epochs_iter2_seed1-3d_fullres-f0 +done +9 +77 MiB", told)
+    assert "nnUNetTrainer is not tried: it has no words for a short training." in told
+
+
+def test_a_sanity_run_that_fails_is_1_and_keeps_its_logs(workplace, capsys, in_miniature):
+    in_miniature({"predict": 1})
+    assert main(["sweep", "mine.yaml", "--sanity"]) == 1
+    told = capsys.readouterr().out
+    assert "exit code 1" in told
+    assert "    boom" in told
+    assert (workplace / "baseline_results" / "sanity_logs" / "x.log").read_text() == "what it printed"

@@ -2,13 +2,15 @@
 
 import json
 import math
+import struct
 
 import numpy as np
 import pytest
+import SimpleITK
 
 from nnunet_ext.evaluation.cases import Pair, Settings, evaluate, without_few
 from nnunet_ext.evaluation.conventions import CONVENTIONS
-from nnunet_ext.evaluation.reading import ENDINGS, UnreadableError, read
+from nnunet_ext.evaluation.reading import ENDINGS, UnreadableError, labels_in, read
 from nnunet_ext.evaluation.regions import EDITIONS, scheme_of_dataset
 from tests.evaluation.files import save, tumour
 
@@ -44,6 +46,40 @@ def test_formats_of_nnunet(tmp_path, ending):
     found = read(path)
     assert np.array_equal(found.labels, tumour())
     assert found.spacing == (3.0, 2.0, 1.0)
+
+
+KINDS = ("u1", "i1", "u2", "i2", "u4", "i4", "f4", "f8")
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_nifti_file_is_what_simpleitk_reads(tmp_path, kind, ending):
+    turned = (0.8, -0.6, 0.0, 0.6, 0.8, 0.0, 0.0, 0.0, 1.0)
+    path = save(tmp_path / f"a{ending}", tumour().astype(kind), (1.0, 2.0, 3.0), (5.0, -7.0, 0.5), turned)
+    image, found = SimpleITK.ReadImage(str(path)), read(path)
+    assert np.array_equal(found.labels, SimpleITK.GetArrayFromImage(image))
+    assert found.spacing == image.GetSpacing()[::-1]
+    assert (found.origin, found.direction) == (image.GetOrigin(), image.GetDirection())
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [(2.0, 0.0), (1.0, 1.0), (0.0, 5.0), (1.0, 0.0)])
+def test_a_scaled_nifti_file_is_what_simpleitk_reads(tmp_path, slope, intercept):
+    path = save(tmp_path / "a.nii", tumour())
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<2f", data, 112, slope, intercept)
+    path.write_bytes(data)
+    assert np.array_equal(read(path).labels, SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path))))
+
+
+@pytest.mark.parametrize("labels", [[0], [], [0, 1, 3], [5, 8], [0, 9, 700], [2, 65535]])
+def test_labels_of_a_volume(labels):
+    assert labels_in(np.array(labels * 3, np.int32)) == set(labels)
+
+
+@pytest.mark.parametrize("shape", [(1, 7, 6), (1, 1, 5), (4, 1, 1)])
+def test_flat_volumes_are_what_simpleitk_reads(tmp_path, shape):
+    path = save(tmp_path / "a.nii.gz", np.arange(np.prod(shape), dtype=np.uint8).reshape(shape))
+    assert np.array_equal(read(path).labels, SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path))))
 
 
 def test_two_dimensions(tmp_path):

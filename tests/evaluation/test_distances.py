@@ -6,7 +6,7 @@ from medpy.metric.binary import hd95
 from scipy.ndimage import distance_transform_edt
 
 from benchmarks.scoring.volumes import WAYS, masks
-from nnunet_ext.evaluation.distances import Surfaces
+from nnunet_ext.evaluation.distances import Surfaces, _sorted
 from nnunet_ext.evaluation.surfaces import border
 from tests.evaluation.oracles import deepmind
 
@@ -84,6 +84,14 @@ def single(*places, shape=(9, 9, 9)):
     for place in places:
         mask[place] = True
     return mask
+
+
+def test_elements_are_sorted_by_distance_and_then_by_area():
+    generator = np.random.default_rng(0)
+    distances, areas = generator.integers(0, 9, 500) / 3, generator.integers(0, 5, 500) / 7
+    order = np.lexsort((areas, distances))
+    found = _sorted(distances, areas)
+    assert (found[0].tolist(), found[1].tolist()) == (distances[order].tolist(), areas[order].tolist())
 
 
 def test_two_voxels_by_hand():

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy.ndimage import binary_dilation, generate_binary_structure, label
+from scipy.ndimage import binary_dilation, find_objects, generate_binary_structure, label
 
 from benchmarks.scoring.volumes import masks
 from nnunet_ext.evaluation.conventions import GROWN, MATCHED
 from nnunet_ext.evaluation.distances import Surfaces
-from nnunet_ext.evaluation.lesions import compare, components
+from nnunet_ext.evaluation.lesions import Parts, compare, components
 
 ALL_NEIGHBOURS = np.ones((3, 3, 3))
 BOXES = st.tuples(*[st.tuples(st.integers(0, 3), st.integers(1, 3))] * 3)
@@ -31,6 +31,15 @@ def test_components_that_cc3d_misreads():
     volume = np.zeros((4, 5, 6), bool)
     volume[1:3, 2, 3] = True
     assert components(volume[1:3, 2:3, 3:4]).ravel().tolist() == [1, 1]
+
+
+@given(arrays(np.bool_, (6, 5, 7), elements=st.integers(0, 9).map(lambda n: n == 0)))
+@settings(max_examples=100, deadline=None)
+def test_parts_have_the_boxes_and_sizes_of_scipy(mask):
+    labels, number = label(mask, ALL_NEIGHBOURS)
+    parts = Parts.of(mask)
+    assert parts.boxes == find_objects(labels)
+    assert parts.sizes.tolist() == [np.count_nonzero(labels == i) for i in range(1, number + 1)]
 
 
 def dice(first, second):

@@ -38,6 +38,9 @@ def test_classes_take_the_place_of_labels():
     assert EDITIONS["2021"].classes_of(volume).tolist() == [0, 1, 2, 3]
     assert EDITIONS["nnunet137"].classes_of(np.array([0, 1, 2, 3])).tolist() == [0, 2, 1, 3]
     assert EDITIONS["2021"].foreign({0, 1, 3, 9}) == [3, 9]
+    many = scheme_of_dataset({"labels": {"background": 0, "a": 1, "b": 300}})
+    assert many.classes_of(np.array([[0, 300], [1, 0]], np.int32)).tolist() == [[0, 2], [1, 0]]
+    assert EDITIONS["2021"].classes_of(np.array([[0, 4], [255, 1]], np.uint16)[:, ::-1]).tolist() == [[3, 0], [1, 0]]
 
 
 @pytest.mark.parametrize(

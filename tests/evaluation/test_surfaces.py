@@ -5,9 +5,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy.ndimage import binary_erosion
+from scipy.ndimage import binary_dilation, binary_erosion, generate_binary_structure
 
-from nnunet_ext.evaluation.surfaces import CUBE, SQUARE, areas_of_codes, around, border, box_of, corner_codes
+from nnunet_ext.evaluation.surfaces import (
+    CUBE,
+    SQUARE,
+    areas_of_codes,
+    around,
+    border,
+    box_of,
+    corner_codes,
+    grown,
+    padded,
+)
 
 MASKS = st.lists(st.integers(1, 5), min_size=2, max_size=3).flatmap(lambda shape: arrays(np.bool_, shape))
 
@@ -63,6 +73,29 @@ def test_the_surface_of_a_voxel():
     codes = corner_codes(np.ones((1, 1, 1), bool))
     # an octahedron: eight triangles with the legs 1/2
     assert areas_of_codes((1.0, 1.0, 1.0))[codes].sum() == pytest.approx(8 * np.sqrt(3) / 8)
+
+
+@given(MASKS, st.integers(0, 3))
+@settings(max_examples=100, deadline=None)
+def test_growing_is_dilation(mask, steps):
+    structure = generate_binary_structure(mask.ndim, 2)
+    expected = binary_dilation(mask, structure, iterations=steps) if steps else mask
+    assert np.array_equal(grown(mask, steps), expected)
+
+
+@given(MASKS, st.integers(1, 3))
+@settings(max_examples=50, deadline=None)
+def test_padding_is_numpys(mask, width):
+    assert np.array_equal(padded(mask, width), np.pad(mask, width))
+
+
+@given(MASKS, st.integers(0, 2))
+@settings(max_examples=100, deadline=None)
+def test_a_box_ends_at_the_outermost_voxels(mask, margin):
+    places = np.argwhere(mask)
+    ends = zip(places.min(axis=0), places.max(axis=0), mask.shape, strict=True) if len(places) else ()
+    expected = tuple(slice(max(int(a) - margin, 0), min(int(b) + 1 + margin, n)) for a, b, n in ends)
+    assert box_of(mask, margin) == (expected or None)
 
 
 def test_boxes():

@@ -7,7 +7,7 @@ import pytest
 
 from nnunet_ext.experiments import finish
 from nnunet_ext.experiments.file import sweep_of
-from nnunet_ext.experiments.matrix import matrix_of
+from nnunet_ext.experiments.matrix import detector_of, matrix_of
 from nnunet_ext.experiments.methods import methods_of
 from nnunet_ext.experiments.places import Places
 from nnunet_ext.experiments.places import test_set as held_out_of
@@ -59,13 +59,17 @@ def test_trainers_without_words_have_no_short_form():
 
 def small(folder, sweep, **keys):
     places = places_in(folder)
-    needs = {method.trainer: Needs(2, 0, 7) for method in chosen_of(sweep)}
+    rows = [*chosen_of(sweep), *([detector_of(sweep)] if sweep.cascade else [])]
+    needs = {method.trainer: Needs(2, 0, 7) for method in rows}
     arguments = sweep, chosen_of(sweep), places, 999, held_out_of(sweep, places), needs, {"A": "1"}
     return miniature(*arguments, **keys)
 
 
 def test_nothing_of_it_touches_nnunets_folders(folder, tmp_path):
-    before = sorted(tmp_path.rglob("*"))
+    def contents():
+        return {path: path.read_bytes() if path.is_file() else None for path in tmp_path.rglob("*")}
+
+    before = contents()
     with small(folder, sweep_for(cascade=True)) as found:
         for task in found.matrix.tasks:
             assert tmp_path not in task.folder.parents
@@ -73,7 +77,7 @@ def test_nothing_of_it_touches_nnunets_folders(folder, tmp_path):
             assert str(tmp_path) not in variables["nnUNet_results"] + variables["nnUNet_preprocessed"]
             assert variables["A"] == "1"
         root = found.places.results.parents[1]
-    assert sorted(tmp_path.rglob("*")) == before
+    assert contents() == before
     assert not root.exists()
 
 
@@ -89,7 +93,16 @@ def test_it_has_three_cases_of_the_fold_and_one_image(folder):
         assert kinds == [("train", "0"), ("predict", "0")]
         assert found.matrix.tasks[0].needs == Needs(2, 0, 7)
         assert [method.trainer for method in found.left_out] == ["nnUNetTrainer"]
-        assert {method.trainer for method in found.methods.values()} == {"nnUNetTrainer_UNet3D_XS"}
+        (same,) = found.methods.values()
+        assert [method.trainer for method in same] == ["nnUNetTrainer_UNet3D_XS"]
+
+
+def test_trainings_that_differ_in_their_length_alone_are_tried_once(folder):
+    sweep = sweep_for(trainers=["UNet3D_2epochs", "UNet3D_9epochs_Stop3"])
+    with small(folder, sweep) as found:
+        assert len(found.matrix.of("train")) == 1
+        (same,) = found.methods.values()
+        assert list(same) == list(chosen_of(sweep))
 
 
 def test_a_case_of_the_dataset_is_predicted_where_nothing_is_held_out(tmp_path, monkeypatch):
@@ -111,6 +124,7 @@ def test_the_cascade_is_tried_with_a_short_detector(folder):
         detector = "nnUNetTrainer_ROIUNet3D_Tiny_NoMirror_1epochs_iter2"
         assert cascade.command[cascade.command.index("-roi_tr") + 1] == detector
         assert f"train-{detector}-3d_roi-f0" in cascade.after
+        assert [method.short for method in found.methods[detector]] == ["ROIUNet3D_Tiny_50epochs_seed3"]
 
 
 # --- the end

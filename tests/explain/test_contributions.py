@@ -13,7 +13,15 @@ from benchmarks import contributions as benchmark
 from nnunet_ext.cascade.loading import load_model
 from nnunet_ext.coordinates.field import AXES
 from nnunet_ext.explain import attention, baselines, cases, choices
-from nnunet_ext.explain.contributions import FUNCTIONS, Prediction, contributions, predicted, with_only
+from nnunet_ext.explain import contributions as module
+from nnunet_ext.explain.contributions import (
+    FUNCTIONS,
+    Prediction,
+    channels_read,
+    contributions,
+    predicted,
+    with_only,
+)
 from nnunet_ext.explain.regions import regions_of
 from tests.explain import models
 from tests.trainers import workspace
@@ -158,6 +166,21 @@ def test_the_regions_of_a_dataset_with_plain_labels():
     logits = torch.tensor([0.0, 1.0, 2.0]).view(3, 1, 1, 1)
     assert found[0].predicted(logits)  # whatever the core's are
     assert not found[0].predicted(-logits)
+
+
+def test_channels_that_branches_do_not_read_are_not_predicted_apart_and_have_0(folders, raw, monkeypatch):
+    predictor = loaded(folders("DualBranchStride_XS"))
+    case = cases.prepare(predictor, "first", sorted(raw[0].glob("first_*")))
+    reference = cases.read_reference(predictor, raw[1] / "first.nii.gz", case)
+    seen, inner = [], predictor.predict_logits_from_preprocessed_data
+    monkeypatch.setattr(predictor, "predict_logits_from_preprocessed_data", lambda x: seen.append(x) or inner(x))
+    quick = games(predictor, case, reference)
+    assert channels_read(predictor) == 0b1010  # T1ce and FLAIR
+    assert len(seen) == 4
+    monkeypatch.setattr(module, "channels_read", lambda _: 0b1111)
+    assert games(predictor, case, reference) == quick
+    assert len(seen) == 4 + 16
+    assert all(game.shapley()[0] == game.shapley()[2] == 0 != game.shapley()[1] for game in quick.values())
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """A tiny preprocessed dataset with targets of every kind, and one training on it."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from nnunetv2.run.run_training import run_training
 
 from nnunet_ext.networks.stock_plan import stock_plan
 from nnunet_ext.outcomes.columns import SCHEMA_FILE, TABLE_FILE
+from tests.outcomes.pictures import PAIRS, picture
 from tests.trainers import workspace
 from tests.trainers.conftest import use
 
@@ -87,3 +89,34 @@ def trained(case_dataset, tmp_path_factory):
         use(patch, case_dataset, results)
         train()
     return results
+
+
+@pytest.fixture
+def roots(tmp_path, monkeypatch) -> Path:
+    for kind in ("raw", "preprocessed", "results"):
+        monkeypatch.setenv(f"nnUNet_{kind}", str(tmp_path / kind))
+    return tmp_path
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    """Six images of each of two classes."""
+    folder = tmp_path / "photos"
+    for i in range(6):
+        picture(folder / "ok" / f"im {i}.png", i)
+        picture(folder / "defect" / "deep" / f"im{i}.bmp", 10 + i)
+    (folder / "notes.txt").touch()
+    (folder / "ok" / ".hidden.png").touch()
+    return folder
+
+
+@pytest.fixture
+def pairs(tmp_path) -> Path:
+    """Eight cases of two images; the last patient's are for testing."""
+    folder = tmp_path / "pairs"
+    for i in range(8):
+        picture(folder / "f" / f"{i}.png", i)
+        picture(folder / "l" / f"{i}.png", 10 + i)
+    (folder / "targets.csv").write_text(PAIRS)
+    (folder / "targets.json").write_text(json.dumps(SCHEMA))
+    return folder

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,32 +10,7 @@ from PIL import Image
 from nnunet_ext.cli import main
 from nnunet_ext.outcomes.pixels import stand_in
 from nnunet_ext.outcomes.targets import load_targets
-
-
-def picture(path: Path, seed: int, shape: tuple[int, ...] = (12, 10, 3), dtype: Any = np.uint8) -> np.ndarray:
-    pixels = np.random.default_rng(seed).integers(1, np.iinfo(dtype).max, shape).astype(dtype)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-    return pixels
-
-
-@pytest.fixture
-def roots(tmp_path, monkeypatch) -> Path:
-    for kind in ("raw", "preprocessed", "results"):
-        monkeypatch.setenv(f"nnUNet_{kind}", str(tmp_path / kind))
-    return tmp_path
-
-
-@pytest.fixture
-def photos(tmp_path) -> Path:
-    """Six images of each of two classes."""
-    folder = tmp_path / "photos"
-    for i in range(6):
-        picture(folder / "ok" / f"im {i}.png", i)
-        picture(folder / "defect" / "deep" / f"im{i}.bmp", 10 + i)
-    (folder / "notes.txt").touch()
-    (folder / "ok" / ".hidden.png").touch()
-    return folder
+from tests.outcomes.pictures import picture
 
 
 def run(folder: Path, *options: str) -> int:
@@ -76,29 +50,6 @@ def test_folders_of_classes(photos, roots, capsys):
     assert "is there already; remove it" in capsys.readouterr().err
 
 
-PAIRS = "case,set,frontal,lateral,patient,value,age\n" + "".join(
-    f"c{i},{'test' if i > 5 else 'train'},f/{i}.png,l/{i}.png,p{i // 2},{i},5{i}\n" for i in range(8)
-)
-SCHEMA: dict[str, Any] = {
-    "columns": {"value": {"kind": "regression", "unit": "mm"}},
-    "covariates": {"age": {"coding": "z"}},
-    "groups": ["patient"],
-    "inputs": ["frontal", "lateral"],
-}
-
-
-@pytest.fixture
-def pairs(tmp_path) -> Path:
-    """Eight cases of two images; the last patient's are for testing."""
-    folder = tmp_path / "pairs"
-    for i in range(8):
-        picture(folder / "f" / f"{i}.png", i)
-        picture(folder / "l" / f"{i}.png", 10 + i)
-    (folder / "targets.csv").write_text(PAIRS)
-    (folder / "targets.json").write_text(json.dumps(SCHEMA))
-    return folder
-
-
 def test_a_table_of_pairs(pairs, roots):
     assert run(pairs, "--folds", "3", "--size", "6", "8") == 0
     raw, targets = dataset(roots), load_targets(dataset(roots))
@@ -109,6 +60,7 @@ def test_a_table_of_pairs(pairs, roots):
     ]
     assert len(list((raw / "labelsTr").iterdir())) == 6
     assert read(raw / "imagesTr" / "c0_0001.png").shape == (6, 8, 3)
+    assert json.loads((raw / "dataset.json").read_text())["image_size"] == [6, 8]
     assert list(targets.rows["c3"]) == ["set", "patient", "value", "age"]
     from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
 
@@ -182,103 +134,6 @@ def test_the_box_stands_in(photos, roots):
     assert mask[4:9, 2:4].all()
 
 
-def same(folder: Path) -> None:
-    Image.open(folder / "ok" / "im 0.png").save(folder / "defect" / "x.png")
-
-
-def cut(folder: Path) -> None:
-    path = folder / "ok" / "im 1.png"
-    path.write_bytes(path.read_bytes()[:200])
-
-
-def no_image(folder: Path) -> None:
-    (folder / "ok" / "im 1.png").write_text("text")
-
-
-def black(folder: Path) -> None:
-    Image.new("RGB", (4, 4)).save(folder / "ok" / "im 1.png")
-
-
-def deep(folder: Path) -> None:
-    picture(folder / "ok" / "im 1.png", 0, (4, 4), np.uint16)
-
-
-def clash(folder: Path) -> None:
-    picture(folder / "ok" / "im-1.png", 99)
-
-
-def one_class(folder: Path) -> None:
-    for path in (folder / "defect" / "deep").iterdir():
-        path.unlink()
-
-
-@pytest.mark.parametrize(
-    ("spoil", "options", "said"),
-    [
-        (same, (), "are the same image, of different class; remove one"),
-        (cut, (), "im 1.png is damaged"),
-        (no_image, (), "im 1.png is no image that can be read"),
-        (black, (), "im 1.png is zero everywhere"),
-        (deep, (), "16 bits of grey; nnU-Net needs one kind"),
-        (clash, (), "would both be the case ok_im-1; rename one"),
-        (one_class, (), "has 1 folders with images and no targets.csv"),
-        (None, ("--levels", "ok", "fine"), "--levels are ok, fine, and the folders defect, ok"),
-        (None, ("--size", "0", "3"), "--size is 0 3; give"),
-        (None, ("--name", "a/b"), "'a/b' is none for a dataset"),
-        (None, ("-d", "1000"), "-d is 1000; a new dataset needs a number"),
-        (None, ("-d", "Dataset601_Photos"), "a new dataset needs a number"),
-        (None, ("--images", "nowhere"), "nowhere is no folder"),
-    ],
-)
-def test_what_is_refused_leaves_nothing(spoil, options, said, photos, roots, capsys):
-    if spoil:
-        spoil(photos)
-    assert run(photos, *options) == 2
-    err = [line for line in capsys.readouterr().err.splitlines() if line.startswith("nnunet_ext")]
-    assert len(err) == 1
-    assert said in err[0]
-    assert not (roots / "raw").exists() or not any((roots / "raw").iterdir())
-
-
-def other_size(folder: Path) -> None:
-    picture(folder / "l" / "2.png", 0, (5, 5, 3))
-
-
-def no_file(folder: Path) -> None:
-    (folder / "l" / "2.png").unlink()
-
-
-def no_cell(folder: Path) -> None:
-    (folder / "targets.csv").write_text(PAIRS.replace("l/2.png", ""))
-
-
-def channels(folder: Path) -> None:
-    (folder / "targets.json").write_text(json.dumps({**SCHEMA, "inputs": ["frontal", "frontal"]}))
-
-
-def no_schema(folder: Path) -> None:
-    (folder / "targets.json").unlink()
-
-
-@pytest.mark.parametrize(
-    ("spoil", "options", "said"),
-    [
-        (other_size, (), "images of the case c2 have 12 x 10 and 5 x 5 pixels"),
-        (no_file, (), "l/2.png, an image of the case c2, is not there"),
-        (no_cell, (), "case c2 names no file in the column lateral"),
-        (channels, (), "give a list of different names"),
-        (no_schema, (), "targets.json; write one"),
-        (None, ("--levels", "a", "b"), "--levels orders folders of classes"),
-    ],
-)
-def test_what_is_refused_of_a_table(spoil, options, said, pairs, roots, capsys):
-    if spoil:
-        spoil(pairs)
-    assert run(pairs, *options) == 2
-    assert said in capsys.readouterr().err
-    assert not (roots / "raw").exists() or not any((roots / "raw").iterdir())
-
-
 def nifti(raw: Path, labels: bool = False) -> np.ndarray:
     """A raw 3D dataset of six cases without segmentations, and the image of the first."""
     import SimpleITK
@@ -338,13 +193,77 @@ def test_a_volume_that_cannot_be_read_leaves_no_stand_in(roots, capsys):
     ]
 
 
+def inputs(folder: Path, out: Path) -> int:
+    return main(["targets", "-d", "601", "--images", str(folder), "--input", str(out)])
+
+
+def test_images_to_be_predicted_are_written_as_those_of_the_dataset(photos, roots):
+    assert run(photos, "--size", "6", "8") == 0
+    new = roots / "new"
+    grey = picture(new / "a b.jpeg", 5, (30, 20))
+    picture(new / "deep" / "c.png", 6)
+    assert inputs(new, roots / "out") == 0
+    assert sorted(path.name for path in (roots / "out").iterdir()) == ["a-b_0000.png", "deep-c_0000.png"]
+    found = read(roots / "out" / "a-b_0000.png")
+    assert found.shape == (6, 8, 3)
+    assert (found[..., 0] == found[..., 2]).all()
+    assert grey.shape == (30, 20)
+    same = read(dataset(roots) / "imagesTr" / "ok_im-1_0000.png")
+    (roots / "again").mkdir()
+    assert inputs(photos / "ok", roots / "again") == 0  # an empty folder will do
+    np.testing.assert_array_equal(read(roots / "again" / "im-1_0000.png"), same)
+
+
+def test_pairs_to_be_predicted_need_their_table(pairs, roots, capsys):
+    assert run(pairs, "--folds", "3") == 0
+    (pairs / "targets.json").unlink()
+    assert inputs(pairs, roots / "out") == 0
+    for name in ("c6_0000.png", "c6_0001.png"):
+        assert (roots / "out" / name).read_bytes() == (dataset(roots) / "imagesTs" / name).read_bytes()
+    assert inputs(pairs, roots / "out") == 2
+    assert "is no empty folder" in capsys.readouterr().err
+    (pairs / "targets.csv").unlink()
+    assert inputs(pairs, roots / "other") == 2
+    assert "a case has the images frontal, lateral; write one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("shape", "dtype"), [((12, 10, 3), np.uint8), ((12, 10), np.uint16)])
+def test_images_of_another_kind_are_not_predicted(shape, dtype, roots, capsys):
+    for i, name in enumerate(["a0", "a1", "b0", "b1"]):
+        picture(roots / "photos" / name[0] / f"{name}.png", i, (12, 10))
+    assert run(roots / "photos", "--folds", "2") == 0
+    picture(roots / "new" / "x.png", 0, shape, dtype)
+    assert inputs(roots / "new", roots / "out") == 2
+    assert "x.png is of another kind" in capsys.readouterr().err
+    assert not (roots / "out").exists()
+
+
+def test_no_image_to_be_predicted(photos, roots, capsys):
+    assert run(photos) == 0
+    (roots / "new").mkdir()
+    assert inputs(roots / "new", roots / "out") == 2
+    assert "has no image" in capsys.readouterr().err
+    nifti(roots / "raw" / "Dataset602_Volumes", labels=True)
+    assert main(["targets", "-d", "602", "--images", str(photos), "--input", str(roots / "out")]) == 2
+    assert "is no dataset of plain images" in capsys.readouterr().err
+
+
+def test_what_a_killed_run_left_is_swept(photos, roots):
+    left = roots / "raw" / ".Dataset601_Photos.partial"
+    left.mkdir(parents=True)
+    (left / "x").touch()
+    assert run(photos) == 0
+    assert not left.exists()
+    assert not (dataset(roots) / "x").exists()
+
+
 def test_a_number_that_is_taken(photos, roots, capsys):
     (roots / "results" / "Dataset601_Other").mkdir(parents=True)
     assert run(photos) == 2
     assert "The number 601 is taken by" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("option", "value"), [("--name", "X"), ("--size", "3"), ("--levels", "a")])
+@pytest.mark.parametrize(("option", "value"), [("--name", "X"), ("--size", "3"), ("--levels", "a"), ("--input", "x")])
 def test_options_of_images_without_images(option, value, roots, capsys):
     values = [value, value] if option == "--size" else [value]
     assert main(["targets", "-d", "601", option, *values]) == 2

@@ -99,8 +99,11 @@ def test_a_case_that_cannot_be_read_is_told_and_the_others_are_predicted(model, 
     for path in images.glob("case3_*"):
         (folder / path.name).write_bytes(path.read_bytes())
     (folder / "broken_0000.nii.gz").write_bytes(b"not an image")
+    (folder / "short_0000.nii.gz").write_bytes((images / "case4_0000.nii.gz").read_bytes())
     assert predict(folder, tmp_path / "out") == 1
-    assert "broken could not be predicted: it has 1 channels, not 4" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "broken could not be predicted: " in said
+    assert "short could not be predicted: it has 1 channels, not 4" in said
     assert set(tables.read(tmp_path / "out").table["case"]) == {"case3"}
 
 

@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from nnunet_ext.evaluation.table import whole
+from nnunet_ext.whole import write_text
 
 NAME = "interactive_3d_analysis.html"
 MOST_BYTES = 3_000_000
@@ -21,7 +21,7 @@ def write_page(path: Path, data: Mapping[str, Any]) -> int:
     plotly's scripts and the data are compressed and unpacked by the browser (DecompressionStream, in all since 2023).
     """
     text = page(data)
-    whole(path, text)
+    write_text(path, text)
     return len(text.encode())
 
 
