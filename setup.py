@@ -27,7 +27,6 @@ REQUIREMENTS = [
     "matplotlib",
     "isal",
     "joblib",
-    "scikit-learn",
 ]
 
 EXTRAS = {

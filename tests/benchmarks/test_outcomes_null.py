@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from benchmarks import outcomes_null
+from benchmarks import outcomes_null, record
 from benchmarks.outcomes_null import COLUMNS, Scenario, experiment
 
 
@@ -26,3 +26,10 @@ def test_the_command_writes_and_judges(tmp_path, monkeypatch, capsys):
     rows = json.loads((tmp_path / "outcomes_null.json").read_text())["rows"]
     assert [row["explained"] for row in rows] == [0, 0.9]
     assert (tmp_path / "outcomes_null.md").read_text() == capsys.readouterr().out
+
+
+def test_permuted_targets_claim_something_in_at_most_five_per_cent():
+    rows = json.loads((record.RESULTS / "outcomes_null.json").read_text(encoding="utf-8"))["rows"]
+    assert len(rows) == len(outcomes_null.SCENARIOS)
+    assert all(row["claims"] <= outcomes_null.TOLERATED for row in rows if not row["explained"])
+    assert all(row["experiments"] >= 100 for row in rows if not row["explained"])
