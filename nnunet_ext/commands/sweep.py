@@ -120,8 +120,12 @@ def _carry_out(plan: "Plan", args: argparse.Namespace) -> int:
         return _submit(plan, settings)
     from nnunet_ext.experiments import live, pool
 
-    with live.watching(plan.matrix.tasks):
-        outcomes = pool.run_all(plan.matrix.tasks, settings)
+    try:
+        with live.watching(plan.matrix.tasks):
+            outcomes = pool.run_all(plan.matrix.tasks, settings)
+    except pool.HeadLostError as error:
+        print(f"Ray ended again and again ({error}); what is trained is kept: give the same command.", file=sys.stderr)
+        return 1
     return _end(plan, outcomes, settings)
 
 

@@ -51,7 +51,7 @@ class Row:
 
     Attributes:
         method: its short name.
-        values: field -> value; empty for another package's trainer, which cannot be asked.
+        values: field -> value; empty for a trainer that is neither ours nor nnU-Net's default, which cannot be asked.
         cited: where the family's values were published, as (text, link).
         one_seed: whether it is trained once only, having no seed.
     """
@@ -125,7 +125,7 @@ def note(methods: Iterable[Method], configuration: Mapping[str, Any], n_seeds: i
         *_table(rows, differ),
         "",
         *_citations(rows),
-        *_told(differ),
+        *_told(rows, differ),
         *_cautions(rows, n_seeds),
     ]
     return "\n".join(lines).rstrip() + "\n"
@@ -137,7 +137,7 @@ def _table(rows: Sequence[Row], differ: Mapping[str, Any]) -> list[str]:
     lines.append("|---" * (len(shown) + 2) + "|")
     for row in rows:
         if not row.values:
-            lines.append(f"| {row.method} | " + " | ".join("?" for _ in shown) + " | another package's trainer |")
+            lines.append(f"| {row.method} | " + " | ".join("?" for _ in shown) + " | not known: its own code |")
             continue
         cells = [_text(row.values[field].value) for field in shown]
         lines.append(f"| {row.method} | " + " | ".join(cells) + f" | {_why(row)} |")
@@ -170,8 +170,20 @@ def _citations(rows: Sequence[Row]) -> list[str]:
     return [*lines, ""] if lines else []
 
 
-def _told(differ: Mapping[str, Mapping[Any, Sequence[str]]]) -> list[str]:
+def _told(rows: Sequence[Row], differ: Mapping[str, Mapping[Any, Sequence[str]]]) -> list[str]:
     """The differences, and how to be rid of them."""
+    unknown = [row.method for row in rows if not row.values]
+    if unknown:
+        return [
+            f"**What {', '.join(unknown)} trains by is not known here**, it stands in its own code; look there before "
+            "you take a difference of results for one of networks.",
+            "",
+            *(_of_known(differ) if differ else []),
+        ]
+    return _of_known(differ)
+
+
+def _of_known(differ: Mapping[str, Mapping[Any, Sequence[str]]]) -> list[str]:
     if not differ:
         return ["No row differs from another in its recipe: what differs in the results is the networks', and chance."]
     lines = [

@@ -173,6 +173,19 @@ def test_a_stopped_sweep_reports_nothing(workplace, carried_out, capsys):
     assert "the same command goes on" in capsys.readouterr().err
 
 
+def test_a_ray_that_is_lost_for_good_is_told(workplace, carried_out, capsys, monkeypatch):
+    def lost(tasks, settings):
+        raise pool.HeadLostError("the raylet has gone")
+
+    carried_out({})
+    capsys.readouterr()
+    monkeypatch.setattr(pool, "run_all", lost)
+    assert main(["sweep", "mine.yaml"]) == 1
+    told = capsys.readouterr()
+    assert "(the raylet has gone); what is trained is kept" in told.err
+    assert "runs are done" not in told.out
+
+
 def test_nothing_is_compared_where_nothing_is_finished(workplace, carried_out, capsys):
     names = [f"train-nnUNetTrainer_UNet3D_XS_seed{seed}-3d_fullres-f{fold}" for seed in (1, 2) for fold in (0, 1)]
     code, asked = carried_out(dict.fromkeys(names, 1))

@@ -55,6 +55,14 @@ def test_equal_recipes_differ_in_nothing():
     assert "No row differs from another in its recipe" in note(methods("UNet3D DualBranchGhost"), CONFIGURATION, 1)
 
 
+@pytest.mark.parametrize(("others", "known"), [("UNet3D", False), ("UNet3D UNETR", True)])
+def test_a_recipe_that_is_not_known_is_never_called_equal(others, known):
+    told = note(methods(f"{others} nnUNetTrainer_5epochs"), CONFIGURATION, 1)
+    assert "**What 5epochs trains by is not known here**" in told
+    assert "No row differs" not in told
+    assert ("* optimiser: SGD for UNet3D; AdamW for UNETR" in told) == known
+
+
 def test_what_differs_is_called_out_with_who_has_which():
     rows = [row_of(method) for method in methods("UNet3D UNETR", {"UNet3D": ["Clip1"]})]
     assert differences(rows) == {
