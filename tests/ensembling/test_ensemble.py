@@ -10,6 +10,7 @@ import SimpleITK
 from nnunetv2.ensembling.ensemble import ensemble_folders
 
 from nnunet_ext.cli import main
+from nnunet_ext.ensembling.members import Member, sorted_by_name
 from nnunet_ext.evaluation.table import read_metrics
 from tests.ensembling.models import DATASET, FOLDS, LABELS, NAMES, REGIONS, TEST, describe, make, put, words
 from tests.evaluation.files import save
@@ -93,6 +94,11 @@ def test_the_order_of_the_models_changes_nothing(root, tmp_path):
         if path.name != "weights.json" and path.suffix != ".npz":  # the command, and times in the archives
             assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
     assert weights_of(tmp_path / "a") == weights_of(tmp_path / "b")
+
+
+def test_models_are_taken_by_name(tmp_path):
+    given = [Member(name, {}, {}, {}, tmp_path) for name in ("b", "c", "a")]
+    assert [member.name for member in sorted_by_name(given)] == ["a", "b", "c"]
 
 
 def test_one_model_alone_is_itself(root, tmp_path):

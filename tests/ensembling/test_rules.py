@@ -118,6 +118,12 @@ def test_dice_of_what_is_left_is_that_of_whole_volumes(kind, seed, shares, zero)
     assert case.probabilities.shape[2] < truth.size or kind == "labels"
 
 
+def test_a_region_that_neither_has_counts_1():
+    empty = [np.zeros((3, *SHAPE), np.float32)] * 2
+    case = Decisive.of(outputs(), empty, np.zeros(SHAPE, int))
+    assert case.dice(outputs(), np.full((2, 3), 0.5)).tolist() == [1] * len(SETS)
+
+
 def test_ignored_voxels_count_for_nothing():
     volumes, truth = drawn("labels", 3)
     truth[0] = 4
