@@ -297,7 +297,7 @@ def test_two_machines_share_the_work_and_one_may_die(tmp_path, two_nodes):
     work.join(200)
     assert [outcome.code for outcome in outcomes] == [0] * 4
     assert [final(task)["value"] for task in tasks] == [value(40)] * 4
-    assert sorted(len(starts(task)) for task in tasks) == [1, 1, 1, 2]
+    assert sum(len(starts(task)) for task in tasks) in (4, 5)  # the lost one may have ended just before its machine did
 
 
 def below(parent, word):

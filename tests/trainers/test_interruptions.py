@@ -98,9 +98,10 @@ def children(pid):
 def test_workers_end_with_a_killed_trainer(tiny_dataset, tmp_path):
     training = Training(tiny_dataset, tmp_path, NAME.replace("2epochs", "999epochs"))
     process = training.start(workers=2)
-    while process.is_alive() and len(workers := children(process.pid)) < 3:  # two of training, one of validation
+    while (
+        process.is_alive() and len(workers := lasting_children(process.pid)) < 3
+    ):  # two of training, one of validation
         time.sleep(0.05)
-    time.sleep(0.5)  # they are at work, or wait for room in their queues
     kill(process)
     deadline = time.monotonic() + 60
     while (left := [pid for pid in workers if Path(f"/proc/{pid}").exists() and not is_zombie(pid)]) and (
@@ -109,6 +110,13 @@ def test_workers_end_with_a_killed_trainer(tiny_dataset, tmp_path):
         time.sleep(0.1)
     assert len(workers) == 3
     assert left == []
+
+
+def lasting_children(pid):
+    """Those that are there for half a second: at work, or waiting for room in their queues; no command in passing."""
+    first = children(pid)
+    time.sleep(0.5)
+    return [child for child in children(pid) if child in first]
 
 
 def is_zombie(pid):
