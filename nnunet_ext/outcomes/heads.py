@@ -17,9 +17,6 @@ from nnunet_ext.outcomes.columns import CLASS, ORDINAL, REGRESSION, SURVIVAL, Co
 from nnunet_ext.outcomes.losses import ordinal_log_probabilities, widths
 
 SMALLEST_SPREAD = 1e-8
-# of the numbers that a head has beside its directions: an Adam step is as long as the rate whatever the gradient, and
-# cut-points have to move by several units while weights move by hundredths
-GAIN = 10.0
 SMALLEST_TIME = 0.5  # in the column's unit: the logarithm of a time of 0
 LEVEL = 0.9  # of intervals: so many of the cases lie within
 
@@ -96,14 +93,14 @@ class OrdinalHead(Head):
     def forward(self, features: Tensor) -> Tensor:
         """(B, K)."""
         location = self.linear(features)
-        fixed = GAIN * torch.cat((self.first, self.gaps)).to(location)
+        fixed = torch.cat((self.first, self.gaps)).to(location)
         return torch.cat((location, fixed.expand(len(location), -1)), 1)
 
     def start(self, values: Tensor, censored: Tensor) -> None:
         """See the base class."""
         cuts = torch.logit(shares(values, len(self.column.levels)).cumsum(0)[:-1])
-        self.first.data.copy_(cuts[:1] / GAIN)
-        self.gaps.data.copy_(cuts.diff().log() / GAIN)
+        self.first.data.copy_(cuts[:1])
+        self.gaps.data.copy_(cuts.diff().log())
 
     def read(self, outputs: Tensor) -> dict[str, Tensor]:
         """See the base class; the ``location`` (B,) too."""
@@ -157,13 +154,13 @@ class SurvivalHead(_Standardising):
     def forward(self, features: Tensor) -> Tensor:
         """(B, 2)."""
         median = self.linear(features)
-        return torch.cat((median, GAIN * self.log_spread.to(median).expand(len(median), 1)), 1)
+        return torch.cat((median, self.log_spread.to(median).expand(len(median), 1)), 1)
 
     def start(self, values: Tensor, censored: Tensor) -> None:
         """See the base class; censored times count as they are, for a start alone."""
         self._standardise(values.clamp(min=SMALLEST_TIME).log())
         self.linear.bias.data.zero_()
-        self.log_spread.data.fill_(-0.6 / GAIN)  # a logistic variable of spread 0.55 has the standard deviation 1
+        self.log_spread.data.fill_(-0.6)  # a logistic variable of spread 0.55 has the standard deviation 1
 
     def standardised(self, values: Tensor) -> Tensor:
         """See the base class."""

@@ -135,7 +135,7 @@ def test_the_survival_head_on_a_linear_encoder_is_lifelines_log_logistic_model()
     expected = oracle.summary["coef"]
     slopes = (head.linear.weight[0] * head.scale).tolist()
     np.testing.assert_allclose(slopes, [expected["alpha_"]["a"], expected["alpha_"]["b"]], atol=1e-3)
-    spread = (head(features)[0, 1].exp() * head.scale).item()
+    spread = (head.log_spread.exp() * head.scale).item()
     assert spread == pytest.approx(math.exp(-expected["beta_"]["Intercept"]), rel=1e-3)
     medians = head.read(head(features))["value"].detach().numpy()
     predicted = oracle.predict_median(pd.DataFrame(x, columns=["a", "b"])).to_numpy()
