@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -37,9 +38,23 @@ class Workspace:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory):
-    """Phantoms of BraTS 2021, converted, planned, trained and validated."""
-    space = Workspace(tmp_path_factory.mktemp("pipeline"))
+def trained(tmp_path_factory, worker_id):
+    """Phantoms of BraTS 2021, converted, planned, trained and validated; processes of one run of the tests share them.
+
+    xdist's groups do not keep these tests in one process (pytest 9.2, xdist 3.8), so the others wait for the first.
+    """
+    own = tmp_path_factory.getbasetemp()
+    root = (own if worker_id == "master" else own.parent) / "pipeline"
+    root.mkdir(exist_ok=True)
+    with FileLock(root.with_suffix(".lock")):
+        space = Workspace(root)
+        if not (root / "done").exists():
+            make(space)
+            (root / "done").touch()
+    return space
+
+
+def make(space: Workspace) -> None:
     tree = space.root / "brats"
     phantoms = ["--cases", 6, "--shape", 40, 40, 40, "--seed", 1, "--edition", 2021]
     space.run(sys.executable, "dataset_conversion/phantom_brats.py", tree, *phantoms)
@@ -57,4 +72,3 @@ def trained(tmp_path_factory):
     ]
     space.run("nnUNetv2_plan_and_preprocess", "-d", 501, "-c", "3d_fullres", *options)
     space.run("nnUNetv2_train", 501, "3d_fullres", 0, *MODEL, "-device", "cpu", "--npz")
-    return space

@@ -11,17 +11,15 @@ import pytest
 
 from tests.integration.conftest import MODEL, TRAINER, Workspace
 
-pytestmark = pytest.mark.xdist_group("pipeline")
-
 
 def segmentations(folder: Path) -> dict[str, np.ndarray]:
     return {p.name: np.asarray(nib.load(p).dataobj) for p in sorted(folder.glob("*.nii.gz"))}
 
 
 @pytest.fixture(scope="module")
-def predicted(trained):
+def predicted(trained, tmp_path_factory):
     """Predictions of the held-out cases by plain nnUNetv2_predict."""
-    out = trained.root / "predicted"
+    out = tmp_path_factory.mktemp("predicted")
     predict(trained, out)
     return out
 
@@ -36,12 +34,12 @@ def test_nnunet_uses_the_splits_of_the_conversion(trained):
     assert json.loads(raw.read_text()) == json.loads(preprocessed.read_text())
 
 
-def test_predictions_can_be_evaluated_and_restored(trained, predicted):
+def test_predictions_can_be_evaluated_and_restored(trained, predicted, tmp_path):
     truth = trained.folder("nnUNet_raw") / "labelsTs"
     files = ["-djfile", predicted / "dataset.json", "-pfile", predicted / "plans.json"]
     trained.run("nnUNetv2_evaluate_folder", truth, predicted, *files, "-np", 1)
     assert set(json.loads((predicted / "summary.json").read_text())["mean"]) == {"(1, 2, 3)", "(1, 3)", "(3,)"}
-    restored = trained.root / "restored"
+    restored = tmp_path / "restored"
     trained.run(sys.executable, "dataset_conversion/restore_brats_labels.py", predicted, restored, "--edition", 2021)
     for name, segmentation in segmentations(predicted).items():
         expected = np.where(segmentation == 3, 4, segmentation)

@@ -2,14 +2,11 @@
 
 import json
 
-import pytest
-
 from tests.integration.conftest import PLANS, TRAINER, Workspace
 
 TARGET = "0.02"
 NAME = f"{PLANS}_DualBranchGhost_XS_{TARGET}GB"
 CONFIGURATION = "3d_fullres"
-pytestmark = pytest.mark.xdist_group("pipeline")
 
 
 def configuration(space: Workspace, name: str) -> dict:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.integration.conftest import PLANS, TRAINER
 
-pytestmark = [pytest.mark.xdist_group("pipeline"), pytest.mark.slow, pytest.mark.timeout(2700)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2700)]
 TEXT = f"""
 dataset: 501
 plans: {PLANS}
@@ -38,24 +38,35 @@ def signature(folder):
     return {path: (path.stat().st_mtime_ns, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths}
 
 
-@pytest.fixture(scope="module")
-def swept(trained):
-    """The sweep's report, and what the training by hand had left before."""
-    file = trained.root / "two.yaml"
-    file.write_text(TEXT, encoding="utf-8")
-    by_hand = trained.folder("nnUNet_results") / f"{TRAINER}__{PLANS}__3d_fullres" / "fold_0"
-    before = signature(by_hand)
-    trained.run("nnunet_ext", "sweep", file, "--out", trained.root / "reports")
-    (report,) = (trained.root / "reports").iterdir()
-    return file, report, by_hand, before
+def written(space):
+    """All that the sweep has made; other tests of this folder write elsewhere in nnUNet_results."""
+    folders = space.folder("nnUNet_results").glob(f"*__{PLANS}__3d_fullres/*")
+    own = [folder for folder in sorted(folders) if folder.name.startswith(("fold_", "test_"))]
+    return {path: sign for folder in own for path, sign in signature(folder).items()}
 
 
 def runs_of(report):
     return {run["name"]: run for run in json.loads((report / "sweep.json").read_text())["runs"]}
 
 
-def test_one_command_ends_with_the_report(swept):
-    _, report, _, _ = swept
+def test_a_whole_comparison_by_one_command(trained):
+    """One test, because its parts follow from each other and one process must do it."""
+    file = trained.root / "two.yaml"
+    file.write_text(TEXT, encoding="utf-8")
+    by_hand = trained.folder("nnUNet_results") / f"{TRAINER}__{PLANS}__3d_fullres" / "fold_0"
+    before = signature(by_hand)
+    trained.run("nnunet_ext", "sweep", file, "--out", trained.root / "reports")
+    (report,) = (trained.root / "reports").iterdir()
+    check_report(report)
+    assert signature(by_hand) == before, "a training that was done by hand counts"
+    tries = {name: run["tries"] for name, run in runs_of(report).items()}
+    assert tries.pop(f"train-{TRAINER}-3d_fullres-f0") == 0
+    assert set(tries.values()) == {1}
+    check_repetition(trained, file, report)
+    assert trained.run("nnunet_ext", "sweep", file, "--status").count("finished") == 6
+
+
+def check_report(report):
     assert {path.name for path in report.iterdir()} >= TABLES
     assert len(runs_of(report)) == 6
     table = pd.read_csv(report / "integrated_experiment_results.csv")
@@ -66,26 +77,14 @@ def test_one_command_ends_with_the_report(swept):
     assert set(held_out["fold"]) == {"test"}
 
 
-def test_a_training_by_hand_counts_and_is_not_touched(swept):
-    _, report, by_hand, before = swept
-    assert signature(by_hand) == before
-    tries = {name: run["tries"] for name, run in runs_of(report).items()}
-    assert tries.pop(f"train-{TRAINER}-3d_fullres-f0") == 0
-    assert set(tries.values()) == {1}
-
-
-def test_once_more_repeats_nothing(trained, swept):
-    file, report, _, _ = swept
-    before = signature(trained.folder("nnUNet_results"))
+def check_repetition(trained, file, report):
+    """The same command again repeats nothing and writes the same tables."""
+    before = written(trained)
+    assert len(before) > 12
     words = ["--out", trained.root / "again", "--report", "no", "--cost", "no"]
     assert "6 of 6 runs are done, 6 of them were before" in trained.run("nnunet_ext", "sweep", file, *words)
-    assert signature(trained.folder("nnUNet_results")) == before
+    assert written(trained) == before
     (again,) = (trained.root / "again").iterdir()
     assert {run["tries"] for run in runs_of(again).values()} == {0}
     for name in ("integrated_experiment_results.csv", "test_results.csv"):
         assert (again / name).read_bytes() == (report / name).read_bytes()
-
-
-def test_its_status_can_be_asked(trained, swept):
-    told = trained.run("nnunet_ext", "sweep", swept[0], "--status")
-    assert told.count("finished") == 6
