@@ -97,8 +97,8 @@ def _stored(data: bytes | None, reader: Any) -> NDArray[np.integer] | None:
     if code not in STORED:
         return None
     kind, pixel = STORED[code]
-    size, scale = reader.GetSize(), struct.unpack_from("<2f", data, 112)
-    as_is = scale[0] in (0, 1) and scale[1] == 0 and pixel == reader.GetPixelID() and offset >= HEADER
+    size = reader.GetSize()
+    as_is = pixel == reader.GetPixelID() and offset >= HEADER  # where a scale is to be applied the pixels are real
     if not as_is or len(data) < offset + prod(size) * kind.itemsize:
         return None
     values: NDArray[np.integer] = np.frombuffer(data, kind, prod(size), offset).reshape(size[::-1])
