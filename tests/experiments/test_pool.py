@@ -5,6 +5,8 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -18,21 +20,33 @@ from tests.experiments.fakes import contents, fake, final, quick, starts, value
 ray = pytest.importorskip("ray")
 
 
+MARK = "NNUNET_EXT_TEST_OF_THE_POOL"
+WORDS = (b"raylet", b"gcs_server", b"ray::", b"default_worker.py", b"experiments.guardian", b"fake_training")
+
+
 @pytest.fixture(autouse=True)
-def nothing_remains():
-    """No process of Ray after a test."""
-    before = set(rays())
+def nothing_remains(monkeypatch):
+    """No process of Ray after a test, of those that the test has started: other tests run beside it."""
+    mark = f"{MARK}={uuid4()}"
+    monkeypatch.setenv(*mark.split("="))
     yield
     until = time.monotonic() + 20
-    while left := set(rays()) - before:
+    while left := rays(mark.encode()):
         assert time.monotonic() < until, left
         time.sleep(0.2)
 
 
-def rays():
-    found = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True, check=True).stdout.splitlines()
-    words = ("raylet", "gcs_server", "ray::", "default_worker.py", "experiments.guardian", "fake_training")
-    return [line.strip() for line in found if any(word in line for word in words) and "ps -eo" not in line]
+def rays(mark):
+    """Command lines of the processes with this mark in their environment."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            marked = mark in (folder / "environ").read_bytes()
+            line = (folder / "cmdline").read_bytes()
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue  # it has ended, or is somebody else's
+        found += [line] if marked and any(word in line for word in WORDS) else []
+    return found
 
 
 def small(root, **changes):
