@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from nnunet_ext.whole import write_text
+
 Kind = Literal["train", "predict", "cascade"]
 
 
@@ -69,9 +71,7 @@ def task_of(record: Mapping[str, Any]) -> Task:
 
 def write(tasks: Sequence[Task], path: Path) -> None:
     """Writes the tasks for ``--status``, whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps([task.as_dict() for task in tasks], indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, json.dumps([task.as_dict() for task in tasks], indent=1) + "\n")
 
 
 def read(path: Path) -> list[Task]:

@@ -7,6 +7,8 @@ import SimpleITK
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from numpy.typing import NDArray
 
+from nnunet_ext.whole import aside
+
 READERS = ("SimpleITKIO", "NibabelIO")
 """Of nnU-Net, whose arrays have SimpleITK's order of axes; others turn the image before it is seen."""
 ENDING = ".nii.gz"
@@ -30,6 +32,5 @@ def write_map(map_: NDArray[np.floating], image: Path, path: Path) -> None:
     """Writes a map (Z, Y, X) with the geometry of an image of its shape, whole or not at all."""
     written = SimpleITK.GetImageFromArray(map_.astype(np.float32))
     written.CopyInformation(SimpleITK.ReadImage(str(image)))
-    partial = path.with_name(f".partial.{path.name}")  # the ending says the format
-    SimpleITK.WriteImage(written, str(partial), True)
-    partial.replace(path)
+    with aside(path) as partial:
+        SimpleITK.WriteImage(written, str(partial), True)

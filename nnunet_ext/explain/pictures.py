@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nnunet_ext.evaluation.charts import DPI, OKABE_ITO
+from nnunet_ext.whole import aside
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -112,9 +113,8 @@ def slice_of(heats: Sequence[Heat], region: NDArray[np.bool_]) -> int:
 
 
 def _save(figure: Any, path: Path) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    figure.savefig(partial, format="png", metadata={"Software": None})
-    partial.replace(path)
+    with aside(path) as partial:
+        figure.savefig(partial, format="png", metadata={"Software": None})
 
 
 def underlays(names: Sequence[str], modalities: Sequence[str], images: NDArray[np.floating]) -> Mapping[str, Any]:

@@ -10,6 +10,7 @@ from nnunet_ext.evaluation.charts import DPI, OKABE_ITO
 from nnunet_ext.outcomes.cases import Predictions
 from nnunet_ext.outcomes.columns import SURVIVAL, Column
 from nnunet_ext.outcomes.honest import Drawn, Fold, primary_of
+from nnunet_ext.whole import aside
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -155,6 +156,5 @@ def _plain(axis: "Axes") -> None:
 
 
 def _save(figure: "Figure", path: Path) -> None:
-    partial = path.with_name(f".{path.name}")
-    figure.savefig(partial, format="png")
-    partial.replace(path)
+    with aside(path) as partial:
+        figure.savefig(partial, format="png")
