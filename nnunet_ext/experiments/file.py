@@ -39,7 +39,11 @@ class Sweep:
     test: str = _key(
         values.test, "held-out images to predict: a folder, or `none`; `auto` is imagesTs where there are some", "auto"
     )
-    test_labels: str | None = _key(values.text, "their segmentations (default: labelsTs beside imagesTs)", None)
+    test_labels: str | None = _key(
+        values.text,
+        "their segmentations (default: labelsTs beside imagesTs); of case-level targets a table (default: targets.csv)",
+        None,
+    )
     mirroring: bool = _key(values.yes_or_no, "whether held-out images are predicted with mirroring", True)
     probabilities: bool = _key(values.yes_or_no, "whether predictions keep probabilities, for ensembles", False)
     cascade: Cascade | None = _key(values.cascade, "beside the sliding window, see below", None)  # noqa: RUF009 - a key

@@ -39,6 +39,12 @@ def declared_in(plans: dict[str, Any]) -> Schema | None:
     return schema_from(plans[DECLARED], "plans.json") if DECLARED in plans else None
 
 
+def check_fusion(spec: NetworkSpec, recipe: Recipe) -> None:
+    """Refuses an encoder for each input of a network whose branches choose their channels themselves, by ValueError."""
+    if recipe.fused and spec.branches:
+        raise ValueError(f"{spec.trainer} has branches for modalities; Fused needs a network with a single encoder.")
+
+
 def build_case_network(
     spec: NetworkSpec,
     size: str,
@@ -61,8 +67,7 @@ def build_case_network(
         ValueError: several encoders of a network whose branches choose their channels themselves.
     """
     groups = list(declared.inputs.values()) if declared is not None and recipe.fused else []
-    if groups and spec.branches:
-        raise ValueError(f"{spec.trainer} has branches for modalities; Fused needs a network with a single encoder.")
+    check_fusion(spec, recipe)
     counts = [len(group) for group in groups] or [input_channels]
     networks = [
         cast(CaseNetwork, build_network(spec, size, recipe, configuration, count, 1, False)) for count in counts
