@@ -1,6 +1,6 @@
 """From a trainer's name and a declaration of targets to the network: encoder or encoders, covariates, heads."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from nnunet_ext.networks.case import CaseNetwork, FusedEncoders
@@ -37,6 +37,19 @@ def declaration(schema: Schema, columns: Sequence[Column], recipe: Recipe) -> di
 def declared_in(plans: dict[str, Any]) -> Schema | None:
     """The declaration of a model's plans; None where no case-level training has written them."""
     return schema_from(plans[DECLARED], "plans.json") if DECLARED in plans else None
+
+
+def refuse_segmentation(trainer: str, plans: Mapping[str, Any]) -> None:
+    """Refuses to build a trained model for a command that segments, by a ValueError that names the one to use.
+
+    nnU-Net's predictor, which all of them call, builds networks by the class of the trainer and the model's plans.
+    """
+    if DECLARED in plans:
+        raise ValueError(
+            f"{trainer} predicts {', '.join(plans[DECLARED]['columns'])} of a case and segments nothing; use "
+            f"nnunet_ext predict-cases -i IMAGES -o FOLDER -d {plans['dataset_name']} -tr {trainer} "
+            f"-p {plans['plans_name']} -c CONFIGURATION."
+        )
 
 
 def check_fusion(spec: NetworkSpec, recipe: Recipe) -> None:
