@@ -1,12 +1,14 @@
 """From a trainer's name and a declaration of targets to the network: encoder or encoders, covariates, heads."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
+from nnunet_ext.networks import tasks
 from nnunet_ext.networks.case import CaseNetwork, FusedEncoders
 from nnunet_ext.networks.case_zoo import PERCEPTRON
 from nnunet_ext.networks.spec import NetworkSpec
-from nnunet_ext.outcomes.columns import Column, Schema, schema_from
+from nnunet_ext.outcomes.columns import REGRESSION, Column, Schema, schema_from
 from nnunet_ext.outcomes.heads import Heads
 from nnunet_ext.trainers.building import build_network
 from nnunet_ext.trainers.recipe import Recipe
@@ -39,12 +41,24 @@ def declared_in(plans: dict[str, Any]) -> Schema | None:
     return schema_from(plans[DECLARED], "plans.json") if DECLARED in plans else None
 
 
+def as_trained(columns: Iterable[Column], recipe: Recipe) -> list[Column]:
+    """The declared columns as a recipe has heads for them.
+
+    Raises:
+        ValueError: the recipe asks for the spread of a number, and there is none.
+    """
+    columns = list(columns)
+    if recipe.heteroscedastic and all(column.kind != REGRESSION for column in columns):
+        raise ValueError("Hetero is for columns of the kind regression, and none is trained; leave the word out.")
+    return [replace(c, spread=recipe.heteroscedastic) if c.kind == REGRESSION else c for c in columns]
+
+
 def build_case_network(
     spec: NetworkSpec,
     size: str,
     recipe: Recipe,
     configuration: "ConfigurationManager",
-    input_channels: int,
+    channels: tuple[int, int],
     declared: Schema | None,
 ) -> CaseNetwork:
     """Builds and initialises a network; without a declaration it has no heads, and its encoder is what counts.
@@ -54,7 +68,7 @@ def build_case_network(
         size: its size and
         recipe: its training, as the trainer's name says.
         configuration: nnU-Net's.
-        input_channels: of the images.
+        channels: of the images; and of logits, for a recipe that segments beside it.
         declared: see :func:`declaration`.
 
     Raises:
@@ -63,16 +77,41 @@ def build_case_network(
     groups = list(declared.inputs.values()) if declared is not None and recipe.fused else []
     if groups and spec.branches:
         raise ValueError(f"{spec.trainer} has branches for modalities; Fused needs a network with a single encoder.")
-    counts = [len(group) for group in groups] or [input_channels]
-    networks = [
-        cast(CaseNetwork, build_network(spec, size, recipe, configuration, count, 1, False)) for count in counts
-    ]
+    counts = [len(group) for group in groups] or [channels[0]]
+    make = _with_decoder if recipe.joint else _pooled
+    networks = [make(spec, size, recipe, configuration, (count, channels[1])) for count in counts]
     network = networks[0]
     if groups:
         network.put(FusedEncoders([each.encoder for each in networks], groups))
     if declared is not None and recipe.covariates:
         network.covariates = sum(len(covariate.features) for covariate in declared.covariates.values())
     options = {name: value for name, value in spec.head.items() if name != "scales"} or (PERCEPTRON if groups else {})
-    columns = list(declared.columns.values()) if declared is not None else []
+    columns = as_trained(declared.columns.values(), recipe) if declared is not None else []
     network.heads = Heads(network.n_features + network.covariates, columns, **options)
+    return network
+
+
+def _pooled(
+    spec: NetworkSpec, size: str, recipe: Recipe, configuration: "ConfigurationManager", channels: tuple[int, int]
+) -> CaseNetwork:
+    """The encoder alone, with heads."""
+    return cast(CaseNetwork, build_network(spec, size, recipe, configuration, channels[0], 1, False))
+
+
+def _with_decoder(
+    spec: NetworkSpec,
+    size: str,
+    recipe: Recipe,
+    configuration: "ConfigurationManager",
+    channels: tuple[int, int],
+) -> CaseNetwork:
+    """The network that segments, with heads beside its decoder."""
+    from nnunet_ext.networks.joint import JointNetwork
+    from nnunet_ext.trainers.precision import compute_in
+
+    declared = replace(spec, task=tasks.SEGMENTATION)
+    whole: Any = build_network(declared, size, recipe, configuration, *channels, False)
+    network = JointNetwork(whole, 1, scales=spec.head.get("scales", 1))
+    network.title, network._version = whole.title, whole._version
+    compute_in(network, recipe.precision)
     return network

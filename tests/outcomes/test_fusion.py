@@ -125,6 +125,15 @@ def test_a_validation_and_a_prediction_read_them(pairs, tmp_path, monkeypatch, c
     assert scores[0] != scores[1], "age is read"
 
 
+def test_after_the_first_phase_the_last_stages_of_each_encoder_are_trained(pairs, tmp_path, monkeypatch):
+    use(monkeypatch, pairs, tmp_path / "results")
+    made = trainer_for(pairs, PREFIX + "CaseUNet3D_XS_NoAug_Freeze1_Unfreeze2_2epochs_iter1_Fused_seed1")
+    made.initialize()
+    trained = {name.rpartition(".")[0] for name, p in made.network.encoder.named_parameters() if p.requires_grad}
+    stages = {tuple(name.split(".")[1:4]) for name in trained}
+    assert stages == {(str(i), "trunk", str(k)) for i in (0, 1) for k in (1, 2)}
+
+
 def single(seed, path):
     torch.manual_seed(seed)
     network = build(find("CaseUNet3D")[0], 3, channels=2, patch=16, stages=3)
