@@ -81,7 +81,9 @@ def measured(root: Path, runs: int, singles: int, epochs: int, steps: int) -> Th
     workspace.write(root)
     settings = Settings(root / "experiment", cpus=WORKERS, gpus=0, free_gib=0, retries=0, poll_seconds=0.2)
     alone = [run(task, settings) for task in trainings(root, singles, epochs, steps, "single")]
-    by_hand, hand_seconds = _timed(lambda tasks: _by_hand(tasks, settings), trainings(root, runs, epochs, steps, "hand"))
+    by_hand, hand_seconds = _timed(
+        lambda tasks: _by_hand(tasks, settings), trainings(root, runs, epochs, steps, "hand")
+    )
     swept, wall = _timed(lambda tasks: run_all(tasks, settings), trainings(root, runs, epochs, steps, "together"))
     _check([*alone, *by_hand, *swept])
     seconds = tuple(outcome.seconds for outcome in alone)
