@@ -16,13 +16,13 @@ class JointNetwork(CaseNetwork):
     Args:
         whole: the network that segments; its encoder and decoder are taken.
         outputs: as for :class:`CaseNetwork`.
-        scales: as for :class:`CaseNetwork`.
+        pooling: as for :class:`CaseNetwork`.
 
     ``decodes`` says whether forward gives the logits as well; not at first, for a prediction needs the heads alone.
     """
 
-    def __init__(self, whole: Any, outputs: int, *, scales: int = 1) -> None:
-        super().__init__(whole.encoder, outputs, whole.initialize, scales=scales)
+    def __init__(self, whole: Any, outputs: int, **pooling: Any) -> None:
+        super().__init__(whole.encoder, outputs, whole.initialize, **pooling)
         self.decoder: nn.Module = whole.decoder
         self.decodes = False
 

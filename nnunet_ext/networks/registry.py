@@ -135,7 +135,7 @@ def _pooled(
 
     network = class_of(spec)
     encoder = network.pooled_encoder(input_channels, topology, **options)
-    return CaseNetwork(encoder, outputs, network.initialize, scales=spec.head.get("scales", 1))
+    return CaseNetwork(encoder, outputs, network.initialize, **spec.pooling)
 
 
 def build_from_arch_kwargs(

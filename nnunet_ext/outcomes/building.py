@@ -5,17 +5,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from nnunet_ext.networks import tasks
-from nnunet_ext.networks.case import CaseNetwork, FusedEncoders
+from nnunet_ext.networks.case import CaseNetwork, FusedEncoders, all_stages
 from nnunet_ext.networks.case_zoo import PERCEPTRON
 from nnunet_ext.networks.spec import NetworkSpec
 from nnunet_ext.outcomes.columns import REGRESSION, Column, Schema, schema_from
-from nnunet_ext.outcomes.heads import Heads
+from nnunet_ext.outcomes.heads import Heads, Projection
 from nnunet_ext.trainers.building import build_network
 from nnunet_ext.trainers.recipe import Recipe
 
 if TYPE_CHECKING:
     from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 
+LEVELS, PROJECTED = 4, 256  # of the word MultiLevel: so many last stages, each projected to so many features
 DECLARED = "outcomes"
 """Key of a model's plans: what of targets.json its network depends on, in the order of its heads."""
 
@@ -81,14 +82,25 @@ def build_case_network(
     make = _with_decoder if recipe.joint else _pooled
     networks = [make(spec, size, recipe, configuration, (count, channels[1])) for count in counts]
     network = networks[0]
+    if recipe.multi_level:
+        for each in networks:
+            all_stages(each.encoder)
     if groups:
         network.put(FusedEncoders([each.encoder for each in networks], groups))
     if declared is not None and recipe.covariates:
         network.covariates = sum(len(covariate.features) for covariate in declared.covariates.values())
-    options = {name: value for name, value in spec.head.items() if name != "scales"} or (PERCEPTRON if groups else {})
-    columns = as_trained(declared.columns.values(), recipe) if declared is not None else []
-    network.heads = Heads(network.n_features + network.covariates, columns, **options)
+    network.heads = _heads(network, spec, recipe, declared, bool(groups))
     return network
+
+
+def _heads(network: CaseNetwork, spec: NetworkSpec, recipe: Recipe, declared: Schema | None, several: bool) -> Heads:
+    columns = as_trained(declared.columns.values(), recipe) if declared is not None else []
+    options = spec.perceptron or (PERCEPTRON if several or recipe.multi_level else {})
+    if not recipe.multi_level:
+        return Heads(network.n_features + network.covariates, columns, **options)
+    network.pool(LEVELS)
+    projection = Projection(network.pooled_widths, PROJECTED, network.covariates)
+    return Heads(network.n_features + network.covariates, columns, **options, projection=projection)
 
 
 def _pooled(
@@ -111,7 +123,7 @@ def _with_decoder(
 
     declared = replace(spec, task=tasks.SEGMENTATION)
     whole: Any = build_network(declared, size, recipe, configuration, *channels, False)
-    network = JointNetwork(whole, 1, scales=spec.head.get("scales", 1))
+    network = JointNetwork(whole, 1, **spec.pooling)
     network.title, network._version = whole.title, whole._version
     compute_in(network, recipe.precision)
     return network

@@ -190,6 +190,27 @@ HEADS: Mapping[str, type[Head]] = {
 }
 
 
+class Projection(nn.Module):
+    """(B, sum of F_i + V) -> (B, levels x P + V): the features of each level projected by a linear layer of its own.
+
+    Args:
+        widths: F_i of each level.
+        projected: P.
+        beside: V features after them that stay as they are.
+    """
+
+    def __init__(self, widths: Sequence[int], projected: int, beside: int = 0) -> None:
+        super().__init__()
+        self.widths, self.beside = list(widths), beside
+        self.each = nn.ModuleList(nn.Linear(width, projected) for width in widths)
+        self.n_features = projected * len(self.widths) + beside
+
+    def forward(self, features: Tensor) -> Tensor:
+        """The projected levels side by side, then the features beside them."""
+        *parts, rest = features.split([*self.widths, self.beside], 1)
+        return torch.cat([*(linear(part) for linear, part in zip(self.each, parts, strict=True)), rest], 1)
+
+
 class Heads(nn.Module):
     """The heads of all target columns, after a common perceptron where one is declared.
 
@@ -198,15 +219,24 @@ class Heads(nn.Module):
         columns: one head each.
         hidden: widths of the perceptron's layers; none for a linear head.
         dropout: before each layer of the perceptron and before the heads, if there is a perceptron.
+        projection: of the features of several levels, before all else.
     """
 
     SKIPPED: ClassVar[str] = "seg_layers"  # nnU-Net's -pretrained_weights leaves what is called so as it is
 
     def __init__(
-        self, features: int, columns: Sequence[Column], hidden: Sequence[int] = (), dropout: float = 0.0
+        self,
+        features: int,
+        columns: Sequence[Column],
+        hidden: Sequence[int] = (),
+        dropout: float = 0.0,
+        projection: Projection | None = None,
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
+        if projection is not None:
+            layers.append(projection)
+            features = projection.n_features
         for width in hidden:
             layers += [nn.Linear(features, width), nn.ReLU(), nn.Dropout(dropout)]
             features = width

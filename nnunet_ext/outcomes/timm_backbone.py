@@ -8,9 +8,13 @@ from torch import Tensor, nn
 
 from nnunet_ext.networks.topology import Topology
 
+STAGES = 4  # so many last ones
+
 
 class TimmEncoder(nn.Module):
     """(B, C, Y, X) -> one map (B, F, 1, 1): the features that timm's own classifier reads.
+
+    After :meth:`give_stages` the maps of the last four stages instead, from high to low resolution.
 
     Args:
         input_channels: C.
@@ -33,7 +37,7 @@ class TimmEncoder(nn.Module):
         image_channels: int | None = None,
     ) -> None:
         super().__init__()
-        self.name = model
+        self.name, self.staged = model, False
         self.model: Any = _created(model, input_channels, topology.patch_size)
         self.output_channels = [self.model.num_features if self.model.num_features else self.model.head_hidden_size]
 
@@ -56,8 +60,19 @@ class TimmEncoder(nn.Module):
     def initialize(module: nn.Module) -> None:
         """Nothing: timm initialises each architecture as its paper does."""
 
+    def give_stages(self) -> None:
+        """From now on :meth:`forward` gives the maps of stages; the layers after the last one are taken out."""
+        self.staged = True
+        self.model.prune_intermediate_layers(STAGES, prune_norm=True, prune_head=True)
+        if hasattr(self.model, "head"):
+            self.model.head = nn.Identity()  # ConvNeXt keeps a norm there
+        self.output_channels = [stage["num_chs"] for stage in self.model.feature_info[-STAGES:]]
+
     def forward(self, x: Tensor) -> list[Tensor]:
-        """The pooled features."""
+        """The pooled features, or the maps of the stages."""
+        if self.staged:
+            maps: list[Tensor] = self.model.forward_intermediates(x, indices=STAGES, intermediates_only=True)
+            return maps
         features: Tensor = self.model(x)  # without a classifier timm's networks end with them
         return [features[:, :, None, None]]
 

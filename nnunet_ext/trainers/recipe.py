@@ -50,6 +50,7 @@ class Recipe:
         joint: weight of the segmentation's loss beside that of the columns, 0 for none; case-level targets only.
         covariates: whether the heads read the covariates of targets.json beside the images; case-level targets only.
         fused: whether each input of targets.json has an encoder of its own; case-level targets only.
+        multi_level: whether the heads read the last four stages, each projected; case-level targets only.
         targets: the columns of targets.json that are trained, by their places (``1and3``); ``all`` of them.
         coordinates: whether three channels with each voxel's position follow the image's.
         seed: of initialisation and data, or None for none.
@@ -84,6 +85,7 @@ class Recipe:
     joint: float = 0.0
     covariates: bool = False
     fused: bool = False
+    multi_level: bool = False
     targets: str = "all"
     seed: int | None = None
 

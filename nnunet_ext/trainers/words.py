@@ -338,6 +338,17 @@ WORDS: tuple[Word, ...] = (
         tasks=(CASE_LEVEL,),
     ),
     Word(
+        "levels",
+        "(MultiLevel)",
+        "MultiLevel",
+        lambda _: {"multi_level": True},
+        "`MultiLevel`",
+        "the pooled maps of the last four stages, each projected to 256 features; case-level networks",
+        "the last stage",
+        {"multi_level": UNKNOWN},
+        tasks=(CASE_LEVEL,),
+    ),
+    Word(
         "targets",
         "Target([1-9][0-9]*(?:and[1-9][0-9]*)*)",
         "Target1and3",

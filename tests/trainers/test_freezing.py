@@ -114,6 +114,17 @@ def test_stages_of_timm_end_where_timm_says(model, last):
     assert {part for part in last if any(name.startswith(f"{part}.") for name in of_last)} == last
 
 
+@pytest.mark.parametrize("name", ["CaseEfficientNetB0", "CaseConvNeXtTiny"])
+def test_the_last_stage_of_timm_is_the_same_where_several_are_read(name):
+    encoder, _ = build(find(name)[0], patch=64)
+    encoder = encoder.encoder
+    before = {id(p) for module in encoder.stage_modules()[-1] for p in module.parameters()}
+    encoder.give_stages()
+    after = {id(p) for module in encoder.stage_modules()[-1] for p in module.parameters()}
+    assert after
+    assert after == before & {id(p) for p in encoder.parameters()}
+
+
 def test_more_stages_than_there_are_is_one_sentence():
     encoder = build(find("CaseResNet18")[0])[0].encoder
     with pytest.raises(
