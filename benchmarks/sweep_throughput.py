@@ -2,8 +2,10 @@
 
     python benchmarks/sweep_throughput.py --out benchmarks/results/sweep_throughput.json
 
-Trains a tiny network on phantoms, alone some times and then N times by a sweep with two workers; the sweep's time has
-Ray's start and end in it. Exit codes: 0 at most 1.15 times, 1 longer, 2 bad input.
+Trains a tiny network on phantoms: alone some times, then N times by hand, two at a time, then N times by a sweep with
+two workers, whose time has Ray's start and end in it. Two trainings at once share the machine's memory: what they lose
+by that is told by those by hand, what the sweep adds by the rest. Exit codes: 0 at most 1.15 times, 1 longer, 2 bad
+input.
 """
 
 import argparse

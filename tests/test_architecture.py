@@ -24,7 +24,7 @@ ARROWS: dict[str, set[str] | None] = {
     "planning": {"profiling", "networks", "nnunetv2"},
     "evaluation": set(),
     # trainers, networks: declarations, names and words, which load no torch
-    "experiments": {"networks", "trainers", "evaluation", "planning", "images"},
+    "experiments": {"networks", "trainers", "evaluation", "planning", "images", "discovery"},
     "explain": {"coordinates", "trainers", "networks", "evaluation", "nnunetv2"},
     "ensembling": {"evaluation", "nnunetv2"},
     "outcomes": {"networks", "trainers", "evaluation", "nnunetv2"},

@@ -3,7 +3,8 @@
 import os
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,14 +29,21 @@ class Throughput:
         runs, workers: N and W.
         single_seconds: of a training alone, each time.
         wall_seconds: of the sweep, Ray's start and end included.
+        by_hand_seconds: of as many commands, W of them at a time, without a sweep: what the machine gives to two that
+            share its memory.
         ratio: wall / (N / W x median of the single ones).
+        by_hand_ratio: the same of the commands by hand.
+        overhead: wall / by hand.
     """
 
     runs: int
     workers: int
     single_seconds: tuple[float, ...]
     wall_seconds: float
+    by_hand_seconds: float
     ratio: float
+    by_hand_ratio: float
+    overhead: float
 
 
 def trainings(root: Path, number: int, epochs: int, steps: int, name: str) -> list[Task]:
@@ -65,7 +73,7 @@ def training(root: Path, name: str, trainer: str) -> Task:
 
 
 def measured(root: Path, runs: int, singles: int, epochs: int, steps: int) -> Throughput:
-    """Trains alone, then all by a sweep.
+    """Trains alone, then all by hand, then all by a sweep.
 
     Raises:
         RuntimeError: a training failed.
@@ -73,13 +81,26 @@ def measured(root: Path, runs: int, singles: int, epochs: int, steps: int) -> Th
     workspace.write(root)
     settings = Settings(root / "experiment", cpus=WORKERS, gpus=0, free_gib=0, retries=0, poll_seconds=0.2)
     alone = [run(task, settings) for task in trainings(root, singles, epochs, steps, "single")]
-    began = time.monotonic()
-    together = run_all(trainings(root, runs, epochs, steps, "together"), settings)
-    wall = time.monotonic() - began
-    _check([*alone, *together])
+    by_hand, hand_seconds = _timed(
+        lambda tasks: _by_hand(tasks, settings), trainings(root, runs, epochs, steps, "hand")
+    )
+    swept, wall = _timed(lambda tasks: run_all(tasks, settings), trainings(root, runs, epochs, steps, "together"))
+    _check([*alone, *by_hand, *swept])
     seconds = tuple(outcome.seconds for outcome in alone)
-    ratio = wall / (runs / WORKERS * statistics.median(seconds))
-    return Throughput(runs, WORKERS, seconds, round(wall, 2), round(ratio, 3))
+    ideal = runs / WORKERS * statistics.median(seconds)
+    ratios = (round(each, 3) for each in (wall / ideal, hand_seconds / ideal, wall / hand_seconds))
+    return Throughput(runs, WORKERS, seconds, wall, hand_seconds, *ratios)
+
+
+def _by_hand(tasks: Sequence[Task], settings: Settings) -> list[Any]:
+    with ThreadPoolExecutor(WORKERS) as pool:
+        return list(pool.map(lambda task: run(task, settings), tasks))
+
+
+def _timed(way: Callable[[Sequence[Task]], Sequence[Any]], tasks: Sequence[Task]) -> tuple[Sequence[Any], float]:
+    began = time.monotonic()
+    outcomes = way(tasks)
+    return outcomes, round(time.monotonic() - began, 2)
 
 
 def _check(outcomes: Sequence[Any]) -> None:

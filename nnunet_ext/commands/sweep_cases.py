@@ -48,13 +48,13 @@ def _check_keys(sweep: "Sweep") -> None:
 
 
 def _check_method(method: Method, targets: "Targets", training: dict[int, list[str]]) -> None:
-    from nnunet_ext.outcomes.building import check_fusion, declaration
+    from nnunet_ext.outcomes.building import as_trained, check_fusion, declaration
     from nnunet_ext.outcomes.folds import check_part
     from nnunet_ext.outcomes.trainer import chosen
 
     assert method.parsed is not None
     check_fusion(method.parsed.spec, method.parsed.recipe)
-    columns = chosen(targets, method.parsed.recipe.targets)
+    columns = as_trained(chosen(targets, method.parsed.recipe.targets), method.parsed.recipe)
     declaration(targets.schema, columns, method.parsed.recipe)
     for fold, cases in training.items():
         for column in columns:

@@ -30,3 +30,12 @@ def folders_after_ours() -> list[str]:
     ours = os.path.realpath(hook_folder())
     after = folders[real.index(ours) + 1 :] if ours in real else []
     return [folder for folder in after if os.path.isdir(folder) and os.path.realpath(folder) != ours]
+
+
+def folders_with_ours() -> str:
+    """What nnUNet_extTrainer holds; where our folder is not among it, it is put first."""
+    held = os.environ.get(HOOK_VARIABLE, "")
+    folders = [folder for folder in held.split(os.pathsep) if folder.strip()]
+    if os.path.realpath(hook_folder()) in map(os.path.realpath, folders):
+        return held
+    return os.pathsep.join([str(hook_folder()), *folders])

@@ -30,12 +30,18 @@ SHOWN = {
     "augmentation": "augmentation",
     "precision": "precision",
     "coordinates": "coordinates",
+    "batch": "batch",
     "frozen_epochs": "frozen epochs",
+    "unfrozen_stages": "stages trained afterwards",
+    "encoder_rate": "encoder's part of the rate",
     "patience": "patience",
     "smoothing": "label smoothing",
     "balanced": "balanced levels",
+    "heteroscedastic": "spread of numbers",
+    "joint": "weight of the segmentation",
     "covariates": "covariates",
     "fused": "fused inputs",
+    "multi_level": "several levels",
     "targets": "columns",
 }
 """Fields of a recipe that decide what is learnt -> how they are named; see :func:`shown` for which networks."""
@@ -130,11 +136,14 @@ def note(methods: Iterable[Method], configuration: Mapping[str, Any], n_seeds: i
     rows = [row_of(method) for method in methods]
     differ = differences(rows)
     patch = "x".join(map(str, configuration["patch_size"]))
+    planned = configuration["batch_size"]
+    batches = {row.values["batch"].value or planned for row in rows if row.values} or {planned}
+    batch = f", batch ({batches.pop()})" if len(batches) == 1 else ""
     lines = [
         "# Is the comparison fair?",
         "",
-        f"All rows have the same data, splits, patch ({patch}), batch ({configuration['batch_size']}) and augmentation "
-        "code. What each is trained by, and where that comes from:",
+        f"All rows have the same data, splits, patch ({patch}){batch} and augmentation code. "
+        " What each is trained by, and where that comes from:",
         "",
         *_table(rows, differ),
         "",

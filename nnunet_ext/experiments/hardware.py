@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunet_ext.discovery import HOOK_VARIABLE, folders_with_ours
 from nnunet_ext.experiments.file import Sweep
 from nnunet_ext.experiments.methods import Method
 from nnunet_ext.experiments.tasks import Needs
@@ -153,7 +154,7 @@ def _gb(mib: float) -> str:
 
 
 def environment_of(sweep: Sweep, machine: Machine) -> dict[str, str]:
-    """Variables of every command: so many threads and processes as the run has cores.
+    """Variables of every command: where the trainers are, and so many threads and processes as the run has cores.
 
     nnU-Net's commands give torch as many threads as the machine has cores, whoever else is there; our networks are
     built with those of ``THREADS``. The number is fixed, because sums depend on it: a run that goes on has it again.
@@ -163,7 +164,8 @@ def environment_of(sweep: Sweep, machine: Machine) -> dict[str, str]:
     workers = cores if on_gpu else min(cores - 1, 1)
     threads = 1 if on_gpu else cores
     found = {"OMP_NUM_THREADS": threads, THREADS: threads, "nnUNet_n_proc_DA": workers}
-    return {**{name: str(value) for name, value in found.items()}, "nnUNet_def_n_proc": "1", **WAITING}
+    variables = {name: str(value) for name, value in found.items()}
+    return {**variables, "nnUNet_def_n_proc": "1", HOOK_VARIABLE: folders_with_ours(), **WAITING}
 
 
 WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}  # a thread that waits leaves its core to others

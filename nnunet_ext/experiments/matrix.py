@@ -139,10 +139,11 @@ class _Row:
         assert self.test is not None
         trainer, plans, configuration = self.model(seed)
         folds = [str(fold) for fold in self.sweep.folds]
-        folder = self.places.model(trainer, plans, configuration) / f"test_{self.test.tag}_folds_{'_'.join(folds)}"
+        folder = self.places.model(trainer, plans, configuration) / self.folder_name("predict", [])
         command = [*PREDICT_CASES, "-i", str(self.test.images), "-o", str(folder), "-d", str(self.number)]
         command += ["-tr", trainer, "-p", plans, "-c", configuration, "-f", *folds, "-device", self.sweep.device]
         command += ["--targets", str(self.test.labels)] if self.test.labels else []
+        command += [] if self.sweep.mirroring else ["--disable_tta"]
         return self.task("predict", f"{trainer}-{configuration}", tuple(command), folder, after)
 
     def folder_name(self, kind: str, options: list[str]) -> str:

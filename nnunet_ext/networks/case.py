@@ -1,9 +1,9 @@
-"""A network that answers for a whole case: an encoder, the means of its maps, and a head on them.
+"""A network that answers for a whole case: an encoder, its pooled maps, and a head on them.
 
 Shape letters: B batch, C channels, F features, O outputs, Z Y X axes of the volume (Y X in 2D).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,9 +11,16 @@ from torch import Tensor, nn
 
 from nnunet_ext.networks.weights import Network
 
+MEAN, MAXIMUM = "mean", "max"
+POOLINGS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    MEAN: lambda flat: flat.mean(2),
+    MAXIMUM: lambda flat: flat.amax(2),
+}
+"""How a map with its voxels in a row (B, C, N) becomes features (B, C)."""
+
 
 class CaseNetwork(Network):
-    """Encoder, global average pooling, head.
+    """Encoder, global pooling, head.
 
     Input (B, C, Z, Y, X), output (B, O).
 
@@ -22,28 +29,53 @@ class CaseNetwork(Network):
         outputs: O of a linear head; who has other heads puts them at ``heads``.
         initialize: for the weights of the encoder; nnU-Net's trainer applies it.
         scales: so many of the last maps are pooled and concatenated.
+        poolings: names of ``POOLINGS``; what they give is concatenated.
 
     ``covariates`` is how many of the last input channels go past the encoder to the heads; 0 at first.
     """
 
     def __init__(
-        self, encoder: nn.Module, outputs: int, initialize: Callable[[nn.Module], Any], *, scales: int = 1
+        self,
+        encoder: nn.Module,
+        outputs: int,
+        initialize: Callable[[nn.Module], Any],
+        *,
+        scales: int = 1,
+        poolings: Sequence[str] = (MEAN,),
     ) -> None:
         super().__init__()
-        self.initialize, self.scales = initialize, scales
+        self.initialize, self.scales, self.poolings = initialize, scales, tuple(poolings)
         self.covariates = 0
         self.put(encoder)
         self.heads: nn.Module = nn.Linear(self.n_features, outputs)
 
     def put(self, encoder: nn.Module) -> None:
         """Gives the network another encoder; its heads must be made for ``n_features`` then."""
-        widths: Sequence[int] = encoder.output_channels  # type: ignore[assignment]
-        self.encoder, self.n_features = encoder, sum(widths[-self.scales :])
+        self.encoder = encoder
+        self.n_features = sum(self.pooled_widths)
+
+    def pool(self, scales: int) -> None:
+        """Pools so many of the last maps; the heads must be made for ``n_features`` then.
+
+        Raises:
+            ValueError: the encoder has fewer maps.
+        """
+        levels: Sequence[int] = self.encoder.output_channels  # type: ignore[assignment]
+        if len(levels) < scales:
+            raise ValueError(f"{scales} stages are to be pooled, but the encoder has {len(levels)}; choose another.")
+        self.scales = scales
+        self.n_features = sum(self.pooled_widths)
+
+    @property
+    def pooled_widths(self) -> list[int]:
+        """Features of each pooled map, in the order of the stages."""
+        widths: Sequence[int] = self.encoder.output_channels  # type: ignore[assignment]
+        return [len(self.poolings) * width for width in widths[-self.scales :]]
 
     def features(self, x: Tensor) -> Tensor:
-        """(B, F): the means of the encoder's last maps, in the order of the stages."""
-        maps = self.encoder(x)[-self.scales :]
-        return torch.cat([m.flatten(2).mean(2) for m in maps], 1)
+        """(B, F): what the encoder's last maps are pooled to, in the order of the stages."""
+        flat = [each.flatten(2) for each in self.encoder(x)[-self.scales :]]
+        return torch.cat([POOLINGS[name](each) for each in flat for name in self.poolings], 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, O) for the input (B, C, Z, Y, X); covariates are its last channels, constant over the axes."""
@@ -69,7 +101,18 @@ class FusedEncoders(nn.Module):
         widths: list[Sequence[int]] = [encoder.output_channels for encoder in encoders]  # type: ignore[misc]
         self.output_channels = [sum(level) for level in zip(*widths, strict=True)]
 
+    def stage_modules(self) -> list[list[nn.Module]]:
+        """The modules of each stage of all encoders."""
+        of_each: list[list[list[nn.Module]]] = [encoder.stage_modules() for encoder in self.each]  # type: ignore[operator]
+        return [[module for stage in level for module in stage] for level in zip(*of_each, strict=True)]
+
     def forward(self, x: Tensor) -> list[Tensor]:
         """(B, C, Z, Y, X) -> the maps of all levels."""
         maps = [encoder(x[:, group]) for encoder, group in zip(self.each, self.groups, strict=True)]
         return [torch.cat(level, 1) for level in zip(*maps, strict=True)]
+
+
+def all_stages(encoder: nn.Module) -> None:
+    """Makes an encoder give the maps of all its stages, where it gives its pooled features otherwise (timm's)."""
+    if (give_stages := getattr(encoder, "give_stages", None)) is not None:
+        give_stages()

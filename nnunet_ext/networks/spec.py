@@ -10,6 +10,7 @@ SIZES = ("XS", "S", "M", "L")
 DEFAULT_SIZE = "S"
 COORDINATES = 3  # channels that coordinates add, in 2D as well
 MODALITIES = ("t1", "t1ce", "t2", "flair")
+POOLING = ("scales", "poolings")  # what of ``NetworkSpec.head`` is about the encoder's maps
 
 
 def doubling(smallest: int, sizes: tuple[str, ...] = SIZES) -> Mapping[str, int]:
@@ -59,8 +60,8 @@ class NetworkSpec:
         input_size: the only input size (z, y, x) the family takes, or None if it takes any that the strides allow.
         usual_size: the input size (z, y, x) it is meant for where that is not nnU-Net's patch; cost tables show it.
         task: what it is trained for; a detector's dataset is {background, whole tumor}.
-        head: of a network for case-level targets: ``scales`` (so many of the last maps are pooled), ``hidden`` and
-            ``dropout`` (of a perceptron before the heads).
+        head: of a network for case-level targets: ``scales`` (so many of the last maps are pooled), ``poolings`` (how),
+            ``hidden`` and ``dropout`` (of a perceptron before the heads).
         recipe: fields of the training recipe in which the family differs from nnU-Net's.
         recipe_source: where their values were published, as (text, link) pairs.
         compile: whether torch.compile is proven to work for it.
@@ -92,6 +93,16 @@ class NetworkSpec:
     def detector(self) -> bool:
         """Whether it is trained to find the whole tumour only."""
         return self.task.whole_tumor
+
+    @property
+    def pooling(self) -> dict[str, Any]:
+        """How a network for case-level targets pools its encoder's maps."""
+        return {name: value for name, value in self.head.items() if name in POOLING}
+
+    @property
+    def perceptron(self) -> dict[str, Any]:
+        """What a network for case-level targets has before its heads; nothing if they are linear."""
+        return {name: value for name, value in self.head.items() if name not in POOLING}
 
     @property
     def sizes(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ Shape letters: B cases of a batch, F features, K levels, O outputs of a head.
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import NormalDist
 from typing import ClassVar, cast
 
 import torch
@@ -19,6 +20,7 @@ from nnunet_ext.outcomes.losses import ordinal_log_probabilities, widths
 SMALLEST_SPREAD = 1e-8
 SMALLEST_TIME = 0.5  # in the column's unit: the logarithm of a time of 0
 LEVEL = 0.9  # of intervals: so many of the cases lie within
+NORMAL_REACH = NormalDist().inv_cdf((1 + LEVEL) / 2)  # in standard deviations
 
 
 class Head(nn.Module):
@@ -124,7 +126,10 @@ class _Standardising(Head):
 
 
 class RegressionHead(_Standardising):
-    """A number in standard deviations of the training cases' values."""
+    """A number in standard deviations of the training cases' values.
+
+    Outputs (B, 1), or (B, 2) where the column has a spread: the number and the logarithm of its error's variance.
+    """
 
     def start(self, values: Tensor, censored: Tensor) -> None:
         """See the base class."""
@@ -132,8 +137,12 @@ class RegressionHead(_Standardising):
         self.linear.bias.data.zero_()
 
     def read(self, outputs: Tensor) -> dict[str, Tensor]:
-        """See the base class."""
-        return {"value": outputs[:, 0].double() * self.scale.double() + self.center.double()}
+        """See the base class; with a spread ``lower`` and ``upper`` too, an interval for ``LEVEL`` of normal errors."""
+        places = {"value": outputs[:, 0].double()}
+        if self.column.spread:
+            reach = NORMAL_REACH * (outputs[:, 1].double() / 2).exp()
+            places |= {"lower": places["value"] - reach, "upper": places["value"] + reach}
+        return {name: place * self.scale.double() + self.center.double() for name, place in places.items()}
 
 
 class SurvivalHead(_Standardising):
@@ -181,6 +190,27 @@ HEADS: Mapping[str, type[Head]] = {
 }
 
 
+class Projection(nn.Module):
+    """(B, sum of F_i + V) -> (B, levels x P + V): the features of each level projected by a linear layer of its own.
+
+    Args:
+        widths: F_i of each level.
+        projected: P.
+        beside: V features after them that stay as they are.
+    """
+
+    def __init__(self, widths: Sequence[int], projected: int, beside: int = 0) -> None:
+        super().__init__()
+        self.widths, self.beside = list(widths), beside
+        self.each = nn.ModuleList(nn.Linear(width, projected) for width in widths)
+        self.n_features = projected * len(self.widths) + beside
+
+    def forward(self, features: Tensor) -> Tensor:
+        """The projected levels side by side, then the features beside them."""
+        *parts, rest = features.split([*self.widths, self.beside], 1)
+        return torch.cat([*(linear(part) for linear, part in zip(self.each, parts, strict=True)), rest], 1)
+
+
 class Heads(nn.Module):
     """The heads of all target columns, after a common perceptron where one is declared.
 
@@ -189,15 +219,24 @@ class Heads(nn.Module):
         columns: one head each.
         hidden: widths of the perceptron's layers; none for a linear head.
         dropout: before each layer of the perceptron and before the heads, if there is a perceptron.
+        projection: of the features of several levels, before all else.
     """
 
     SKIPPED: ClassVar[str] = "seg_layers"  # nnU-Net's -pretrained_weights leaves what is called so as it is
 
     def __init__(
-        self, features: int, columns: Sequence[Column], hidden: Sequence[int] = (), dropout: float = 0.0
+        self,
+        features: int,
+        columns: Sequence[Column],
+        hidden: Sequence[int] = (),
+        dropout: float = 0.0,
+        projection: Projection | None = None,
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
+        if projection is not None:
+            layers.append(projection)
+            features = projection.n_features
         for width in hidden:
             layers += [nn.Linear(features, width), nn.ReLU(), nn.Dropout(dropout)]
             features = width

@@ -6,6 +6,7 @@ import platform
 
 import pytest
 
+from nnunet_ext.discovery import HOOK_VARIABLE, hook_folder
 from nnunet_ext.experiments import estimate, hardware
 from nnunet_ext.experiments.file import sweep_of
 from nnunet_ext.experiments.hardware import Machine, Predicted
@@ -142,6 +143,15 @@ def test_threads_are_those_of_the_run_whatever_the_machine_has():
     assert hardware.environment_of(asked(device="cpu"), CARD)["nnUNet_n_proc_DA"] == "0"
     variables = hardware.environment_of(asked(cores=6), CARD)
     assert (variables["nnUNet_ext_threads"], variables["nnUNet_n_proc_DA"]) == ("1", "6")
+
+
+@pytest.mark.parametrize("held", ["", "/others", str(hook_folder()), f"/others:{hook_folder()}"])
+def test_every_command_finds_our_trainers_whatever_the_callers_shell_holds(held, monkeypatch):
+    monkeypatch.setenv(HOOK_VARIABLE, held)
+    told = hardware.environment_of(asked(device="cpu"), CARD)[HOOK_VARIABLE].split(":")
+    others = [folder for folder in held.split(":") if folder == "/others"]
+    assert (told.count(str(hook_folder())), [folder for folder in told if folder == "/others"]) == (1, others)
+    assert not held.startswith("/others:") or told[0] == "/others", "the order of the caller stays"
 
 
 def test_the_limit_of_a_container_counts(tmp_path, monkeypatch):

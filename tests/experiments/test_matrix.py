@@ -78,7 +78,7 @@ def test_held_out_images_are_predicted_after_their_folds(folder, tmp_path):
 def test_case_level_targets_of_held_out_images_are_predicted_by_their_command(folder, tmp_path):
     table = folder / "targets.csv"
     table.write_text("case,grade\n")
-    found = matrix(folder, trainers=["CaseUNETR"], probabilities=True, mirroring=False)
+    found = matrix(folder, trainers=["CaseUNETR"], probabilities=True)
     first = found.of("predict")[0]
     trainer = "nnUNetTrainer_CaseUNETR_XS_seed1"
     out = tmp_path / "results" / DATASET / f"{trainer}__nnUNetPlans__3d_fullres" / "test_imagesTs_folds_0_1"
@@ -91,6 +91,9 @@ def test_case_level_targets_of_held_out_images_are_predicted_by_their_command(fo
     assert first.case_level
     assert len(first.after) == 2
     assert not any("--npz" in task.command for task in found.tasks)
+    plain = matrix(folder, trainers=["CaseUNETR"], mirroring=False).of("predict")[0]
+    assert plain.command[-1] == "--disable_tta"
+    assert plain.folder != out
     other = tmp_path / "truth.csv"
     other.write_text("case,grade\n")
     assert str(other) in matrix(folder, trainers=["CaseUNETR"], test_labels=str(other)).of("predict")[0].command

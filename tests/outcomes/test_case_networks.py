@@ -8,6 +8,7 @@ from monai.networks.nets import resnet18 as monai_resnet18
 from torch import nn
 
 from nnunet_ext.networks import registry
+from nnunet_ext.networks.case import CaseNetwork
 from nnunet_ext.networks.tasks import CASE_LEVEL, TASKS
 from tests.networks.plans import CHANNELS, PATCH, STAGES, isotropic
 
@@ -78,6 +79,19 @@ def test_the_pooled_maps_are_those_of_the_segmentation_networks_encoder_whose_we
         torch.testing.assert_close(network.eval().features(x), deepest.flatten(2).mean(2), rtol=1e-4, atol=1e-5)
 
 
+# --- pooling
+
+
+class Maps(nn.Module):
+    """The image, then two maps of half of it."""
+
+    output_channels = (1, 2)
+
+    def forward(self, x):
+        half = x[..., 0] / 2 + x[..., 1] / 2
+        return [x, torch.cat((half - 3, half), 1)]
+
+
 # --- ResNet18
 
 
@@ -134,6 +148,19 @@ def test_multi_scale_pooling_concatenates_the_means_of_the_last_three_stages():
     torch.testing.assert_close(features[0, 128:384], maps[2][0].mean((1, 2)))
 
 
+def test_maxima_are_pooled_beside_the_means():
+    network = CaseNetwork(Maps(), 2, lambda _: None, scales=2, poolings=("mean", "max"))
+    assert (network.n_features, network.pooled_widths) == (6, [2, 4])
+    x = torch.tensor([[[[1.0, 2.0], [3.0, 6.0]]]])
+    assert network.features(x)[0].tolist() == [3, 6, 0, 3, 1.5, 4.5]
+
+
+def test_more_stages_than_there_are_is_one_sentence():
+    network = CaseNetwork(Maps(), 2, lambda _: None)
+    with pytest.raises(ValueError, match="3 stages are to be pooled, but the encoder has 2"):
+        network.pool(3)
+
+
 def test_squeeze_and_excitation_weighs_the_channels_of_the_last_map_by_the_slow_twin():
     network = build(registry.find("CaseResNet18SE")[0], 2, channels=3)
     gate = network.encoder.excitation
@@ -171,6 +198,24 @@ def test_a_row_of_timm_gives_the_features_that_its_own_classifier_reads(name):
         expected = theirs.forward_head(theirs.forward_features(x), pre_logits=True)
         torch.testing.assert_close(network.features(x), expected)
     assert network.n_features == expected.shape[1]
+
+
+@pytest.mark.parametrize("name", ["CaseResNet50", "CaseEfficientNetB0", "CaseConvNeXtTiny"])
+def test_a_row_of_timm_gives_the_maps_of_its_last_four_stages_and_leaves_no_layer_unused(name):
+    spec = registry.find(name)[0]
+    encoder = build(spec, 2, channels=3, patch=64).encoder
+    whole = timm.create_model(spec.options["model"], in_chans=3, features_only=True)
+    encoder.give_stages()
+    whole.load_state_dict(encoder.model.state_dict(), strict=False)
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        expected = whole.eval()(x)[-4:]
+        found = encoder.eval()(x)
+    assert encoder.output_channels == [each.shape[1] for each in found]
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    sum(each.square().sum() for each in encoder.train()(x)).backward()
+    assert [name for name, p in encoder.named_parameters() if p.grad is None] == []
 
 
 def test_an_unknown_architecture_of_timm_is_one_sentence():

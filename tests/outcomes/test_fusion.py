@@ -72,6 +72,29 @@ def test_each_input_has_an_encoder_that_sees_its_channels_alone(trainer):
     assert torch.equal(before[:, half:], after[:, half:])
 
 
+def test_multi_level_fusion_projects_the_last_four_stages_of_both_inputs(pairs, tmp_path, monkeypatch):
+    use(monkeypatch, pairs, tmp_path / "results")
+    trainer = trainer_for(pairs, PREFIX + "CaseResNet18_Covariates_Fused_MultiLevel_Target1_seed1")
+    trainer.initialize()
+    network = trainer.network.eval()
+    projection = network.heads.seg_layers[0][0]
+    assert [(layer.in_features, layer.out_features) for layer in projection.each] == [
+        (2 * width, 256) for width in (64, 128, 256, 512)
+    ]
+    x = torch.randn(1, 6, 32, 32, 32)
+    with torch.no_grad():
+        maps = network.encoder(x[:, :4])
+        levels = [
+            layer(torch.stack([channel.mean() for channel in level[0]]))
+            for layer, level in zip(projection.each, maps, strict=True)
+        ]
+        told = torch.cat([*levels, x[0, 4:, 0, 0, 0]])
+        projected = projection(torch.cat((network.features(x[:, :4]), x[:, 4:, 0, 0, 0]), 1))[0]
+        torch.testing.assert_close(projected, told, rtol=1e-4, atol=1e-5)
+        perceptron = network.heads.seg_layers[0][1:]
+        torch.testing.assert_close(network(x), network.heads.each[0](perceptron(told[None])), rtol=1e-4, atol=1e-5)
+
+
 def test_the_heads_read_covariates_standardised_by_the_training_cases_alone(trainer):
     batch = {"keys": ["case3", "case1"], "data": torch.zeros(2, 4, 16, 16, 16), "target": None}
     data = trainer._with_targets(batch)["data"]
@@ -123,6 +146,15 @@ def test_a_validation_and_a_prediction_read_them(pairs, tmp_path, monkeypatch, c
         assert main([*map(str, [*words, "--targets", table])]) == 0
         scores.append(tables.read(tmp_path / "out").of("score").loc["case4", "prediction"])
     assert scores[0] != scores[1], "age is read"
+
+
+def test_after_the_first_phase_the_last_stages_of_each_encoder_are_trained(pairs, tmp_path, monkeypatch):
+    use(monkeypatch, pairs, tmp_path / "results")
+    made = trainer_for(pairs, PREFIX + "CaseUNet3D_XS_NoAug_Freeze1_Unfreeze2_2epochs_iter1_Fused_seed1")
+    made.initialize()
+    trained = {name.rpartition(".")[0] for name, p in made.network.encoder.named_parameters() if p.requires_grad}
+    stages = {tuple(name.split(".")[1:4]) for name in trained}
+    assert stages == {(str(i), "trunk", str(k)) for i in (0, 1) for k in (1, 2)}
 
 
 def single(seed, path):

@@ -18,7 +18,7 @@ from tests.trainers import workspace
 from tests.trainers.conftest import use
 
 SENTENCE = (
-    f"{NAME} predicts grade, stage, score, days of a case and segments nothing; use nnunet_ext predict-cases -i "
+    f"{NAME} predicts grade, stage, score, days of a case, not a segmentation; use nnunet_ext predict-cases -i "
     f"IMAGES -o FOLDER -d {workspace.DATASET} -tr {NAME} -p nnUNetPlans -c CONFIGURATION."
 )
 
