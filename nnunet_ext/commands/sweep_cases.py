@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 NOT_FOR_CASES = ("cascade", "reference")
 """Keys that mean something for segmentations alone and would be missed in the report."""
+OF_SEVERAL_FOLDS = ("ensemble", "combine", "nested")
+"""Options of the report that need folds other than the one that is told."""
 
 
 def check(plan: "Plan") -> None:
@@ -38,10 +40,20 @@ def check(plan: "Plan") -> None:
         _check_method(method, targets, {int(fold): splits[int(fold)]["train"] for fold in plan.sweep.folds})
 
 
+def refuse_keys(sweep: "Sweep") -> None:
+    """Refuses, in a sweep of segmentations, what is for case-level targets, by a ValueError."""
+    if sweep.outcomes:
+        raise ValueError("outcomes is for case-level trainers (Case...), and these segment; leave it out.")
+
+
 def _check_keys(sweep: "Sweep") -> None:
     if given := [name for name in NOT_FOR_CASES if getattr(sweep, name)]:
         raise ValueError(
             f"{given[0]} is for segmentations, and these trainers predict case-level targets; leave it out."
+        )
+    if len(sweep.folds) < 2 and (given := [name for name in OF_SEVERAL_FOLDS if name in sweep.outcomes]):
+        raise ValueError(
+            f"outcomes, {given[0]}: it is found on other folds than it is told of; name two folds or more."
         )
     if "all" in sweep.folds:
         raise ValueError("Fold all validates on the cases it trains on, which tells nothing of targets; name numbers.")

@@ -105,6 +105,7 @@ def plan_of(sweep: Sweep, known: Callable[[str], bool] | None = None) -> Plan:
     if methods.case_level:
         sweep_cases.check(draft)
     else:
+        sweep_cases.refuse_keys(sweep)
         _check_detector(draft)
     memory = _memory(draft)
     needs = {name: hardware.needs_of(sweep, each, machine) for name, each in memory.items()}

@@ -41,6 +41,8 @@ def outcomes_command(sweep: Sweep, matrix: Matrix, out: Path, tested: Iterable[T
             fewest has.
     """
     words = ["nnunet_ext", "outcomes", *(str(task.folder) for task in matrix.of("train")), "-o", str(out)]
+    for option, values in sweep.outcomes.items():
+        words += [f"--{option}", *values]
     by_method: dict[str, list[Path]] = {}
     for task in tested:
         by_method.setdefault(matrix.method_of[task.name].removeprefix(PREFIX), []).append(task.folder)

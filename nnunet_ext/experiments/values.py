@@ -30,6 +30,8 @@ class Cascade:
 
 
 CASCADE_KEYS = ("detector", "plans", "configuration", "settings")
+OUTCOMES_OPTIONS = {"ensemble": 1, "best": 1, "combine": 2, "nested": 0, "covariates": 1}
+"""Options of ``nnunet_ext outcomes`` -> how many words each takes."""
 CASCADE_SETTINGS = ("crop_size", "max_components", "min_component_ml", "roi_threshold", "margin_mm", "merge")
 
 
@@ -150,6 +152,24 @@ def cascade(value: Any) -> Cascade | None:
     settings = mapping(given.pop("settings", {}))
     check_keys(settings, CASCADE_SETTINGS, "It")
     return Cascade(**{key: str(text(each)) for key, each in given.items()}, settings=settings)
+
+
+def outcomes(value: Any) -> Mapping[str, tuple[str, ...]]:
+    """Options of ``nnunet_ext outcomes`` -> their words; ``yes`` for one that takes none, ``no`` leaves it out."""
+    given = {} if value is None else mapping(value)
+    check_keys(given, OUTCOMES_OPTIONS, "It")
+    found = {}
+    for key, each in given.items():
+        if each is True or each is False or each is None:
+            if each and OUTCOMES_OPTIONS[key]:
+                raise ValueError(f"{key} takes {OUTCOMES_OPTIONS[key]} words, not yes.")
+            found |= {key: ()} if each else {}
+            continue
+        words = texts(each)
+        if len(words) != OUTCOMES_OPTIONS[key]:
+            raise ValueError(f"{key} takes {OUTCOMES_OPTIONS[key]} words, not {' '.join(words)!r}.")
+        found[key] = words
+    return found
 
 
 def check_keys(given: Mapping[Any, Any], known: Sequence[str] | Mapping[str, Any], source: str) -> None:

@@ -23,6 +23,7 @@ from nnunet_ext.outcomes.selection import Chosen
 from nnunet_ext.outcomes.sentences import in_words, said
 
 CROSS_VALIDATION = "cross-validation"
+PAIRS, CHOICES = "Pairs, by their values on other folds than those of their weights", "Chosen on the other folds"
 Found = tuple[Column, str, Weights]
 """Of a column, a further method and a fold."""
 
@@ -327,9 +328,8 @@ def page_part(part: Judged, picture: Path) -> Part:
     of_gains = gains[["method", "baseline", "metric"]].assign(gain=_cells(gains, "gain"), better=better)
     folds = fold_table(part.column, part.drawn.folds)
     wide = folds.pivot(index=["method", "fold", "seed", "cases"], columns="metric", values="value")[metrics].round(4)
-    further = (("Pairs, by their values on other folds than those of their weights", part.pairs),)
-    further += (("Chosen on the other folds", part.choices),)
-    told = tuple((heading, _short(table)) for heading, table in further if len(table))
+    further = {PAIRS: part.pairs, CHOICES: part.choices}
+    told = tuple((heading, _short(table)) for heading, table in further.items() if len(table))
     return Part(title, part.verdicts, shown, part.baselines, of_gains, wide.reset_index(), picture, told)
 
 

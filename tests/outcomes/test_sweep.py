@@ -49,7 +49,8 @@ def workplace(trained, case_dataset, images, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(charts, "DPI", 20)
     (tmp_path / "truth.csv").write_text(HELD_OUT)
-    words = f"test: {images}\ntest_labels: {tmp_path / 'truth.csv'}\n"
+    options = "outcomes: {covariates: none, best: 3, nested: no}\n"
+    words = options + f"test: {images}\ntest_labels: {tmp_path / 'truth.csv'}\n"
     (tmp_path / "mine.yaml").write_text(TEXT + words, encoding="utf-8")
     return tmp_path
 
@@ -67,6 +68,7 @@ def test_a_dry_run_ends_with_the_command_that_judges(workplace, images, capsys):
     last = next(line for line in told.splitlines() if line.startswith("At the end: "))
     assert last.startswith("At the end: nnunet_ext outcomes ")
     assert last.count(" --test ") == 2
+    assert " --covariates none --best 3 --test" in last
     (workplace / "truth.csv").write_text(HELD_OUT.replace("held", "other"))
     assert main(["sweep", "mine.yaml", "--dry-run"]) == 0
     told = capsys.readouterr().out
@@ -116,6 +118,14 @@ def tries_in(report):
         (["--words", "XS", "Fused"], "CaseDualBranchGhost has branches for modalities; Fused needs"),
         (["--cascade", "yes"], "cascade is for segmentations"),
         (["--reference", "CaseUNet3D"], "reference is for segmentations"),
+        (["--outcomes", "{nested: yes}"], "outcomes, nested: it is found on other folds than it is told of"),
+        (["--outcomes", "{ensemble: yes}"], "ensemble takes 1 words, not yes."),
+        (["--outcomes", "{combine: CaseA}"], "combine takes 2 words, not 'CaseA'."),
+        (["--outcomes", "{combin: CaseA}"], "unknown key 'combin'; nearest: combine"),
+        (
+            ["--outcomes", "{best: 2}", "--trainers", "UNet3D"],
+            "outcomes is for case-level trainers (Case...), and these",
+        ),
         (["--folds", "all"], "Fold all validates on the cases it trains on"),
         (["--test-labels", "nowhere.csv"], "There is no table nowhere.csv"),
     ],
