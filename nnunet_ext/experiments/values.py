@@ -158,7 +158,7 @@ def outcomes(value: Any) -> Mapping[str, tuple[str, ...]]:
     """Options of ``nnunet_ext outcomes`` -> their words; ``yes`` for one that takes none, ``no`` leaves it out."""
     given = {} if value is None else mapping(value)
     check_keys(given, OUTCOMES_OPTIONS, "It")
-    found = {}
+    found: dict[str, tuple[str, ...]] = {}
     for key, each in given.items():
         if each is True or each is False or each is None:
             if each and OUTCOMES_OPTIONS[key]:
