@@ -158,18 +158,16 @@ def outcomes(value: Any) -> Mapping[str, tuple[str, ...]]:
     """Options of ``nnunet_ext outcomes`` -> their words; ``yes`` for one that takes none, ``no`` leaves it out."""
     given = {} if value is None else mapping(value)
     check_keys(given, OUTCOMES_OPTIONS, "It")
-    found: dict[str, tuple[str, ...]] = {}
-    for key, each in given.items():
-        if each is True or each is False or each is None:
-            if each and OUTCOMES_OPTIONS[key]:
-                raise ValueError(f"{key} takes {OUTCOMES_OPTIONS[key]} words, not yes.")
-            found |= {key: ()} if each else {}
-            continue
-        words = texts(each)
-        if len(words) != OUTCOMES_OPTIONS[key]:
-            raise ValueError(f"{key} takes {OUTCOMES_OPTIONS[key]} words, not {' '.join(words)!r}.")
-        found[key] = words
-    return found
+    return {key: _words_of(key, each) for key, each in given.items() if each is not None and each is not False}
+
+
+def _words_of(option: str, value: Any) -> tuple[str, ...]:
+    words = () if value is True else texts(value)
+    wanted = OUTCOMES_OPTIONS[option]
+    if len(words) != wanted:
+        told = "yes" if value is True else repr(" ".join(words))
+        raise ValueError(f"{option} takes {('no word, only yes', 'one word', 'two words')[wanted]}, not {told}.")
+    return words
 
 
 def check_keys(given: Mapping[Any, Any], known: Sequence[str] | Mapping[str, Any], source: str) -> None:

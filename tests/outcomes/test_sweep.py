@@ -119,8 +119,8 @@ def tries_in(report):
         (["--cascade", "yes"], "cascade is for segmentations"),
         (["--reference", "CaseUNet3D"], "reference is for segmentations"),
         (["--outcomes", "{nested: yes}"], "outcomes, nested: it is found on other folds than it is told of"),
-        (["--outcomes", "{ensemble: yes}"], "ensemble takes 1 words, not yes."),
-        (["--outcomes", "{combine: CaseA}"], "combine takes 2 words, not 'CaseA'."),
+        (["--outcomes", "{ensemble: yes}"], "ensemble takes one word, not yes."),
+        (["--outcomes", "{combine: CaseA}"], "combine takes two words, not 'CaseA'."),
         (["--outcomes", "{combin: CaseA}"], "unknown key 'combin'; nearest: combine"),
         (
             ["--outcomes", "{best: 2}", "--trainers", "UNet3D"],
