@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CSV",
         help="a targets.csv with the truth, and with the covariates of a model that reads them",
     )
+    add("--disable_tta", action="store_true", help="do not mirror; else each case is seen mirrored as in training")
     add("-device", default="cuda", choices=("cuda", "cpu", "mps"), help="default: %(default)s")
 
 
@@ -60,13 +61,14 @@ def run(args: argparse.Namespace) -> int:
     if args.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("This machine has no GPU that torch can use; give -device cpu.")
     folder = results_folder(args.d) / f"{args.tr}__{args.p}__{args.c}"
-    model = load_model(folder, args.f, args.chk, torch.device(args.device))
+    model = load_model(folder, args.f, args.chk, torch.device(args.device), mirroring=not args.disable_tta)
     cases = cases_of(args.i, model.dataset_json["file_ending"])
     rows = _truth(args.targets)
     table, failed = _predict(model, cases, rows)
     if table is not None:
         args.o.mkdir(parents=True, exist_ok=True)
-        facts = {"model": folder.name, "folds": list(args.f), "checkpoint": args.chk, "intervals": INTERVALS}
+        facts = {"model": folder.name, "folds": list(args.f), "checkpoint": args.chk, "mirrored": not args.disable_tta}
+        facts["intervals"] = INTERVALS
         metrics = results.write(args.o, table, model.columns, facts)
         print(f"{len(cases) - len(failed)} cases in {args.o / results.TABLE_FILE}")
         print(told(metrics) if any(metrics.values()) else "No truth was given, so there are no metrics.")

@@ -14,7 +14,17 @@ from nnunet_ext.experiments.methods import STOCK, Method
 from nnunet_ext.trainers.grammar import parse
 from nnunet_ext.trainers.recipe import Recipe
 
-SAME = ("coordinates", "precision", "accumulation", "deep_supervision", "augmentation", "loss")
+SAME = (
+    "coordinates",
+    "precision",
+    "batch",
+    "accumulation",
+    "deep_supervision",
+    "augmentation",
+    "loss",
+    "joint",
+    "fused",
+)
 """Fields of a recipe that change the time of a step."""
 
 

@@ -29,7 +29,10 @@ SHOWN = {
     "augmentation": "augmentation",
     "precision": "precision",
     "coordinates": "coordinates",
+    "batch": "batch",
     "frozen_epochs": "frozen epochs",
+    "unfrozen_stages": "stages trained afterwards",
+    "encoder_rate": "encoder's part of the rate",
     "patience": "patience",
 }
 """Fields of a recipe that decide what is learnt -> how they are named."""
@@ -116,11 +119,14 @@ def note(methods: Iterable[Method], configuration: Mapping[str, Any], n_seeds: i
     rows = [row_of(method) for method in methods]
     differ = differences(rows)
     patch = "x".join(map(str, configuration["patch_size"]))
+    planned = configuration["batch_size"]
+    batches = {row.values["batch"].value or planned for row in rows if row.values} or {planned}
+    batch = f", batch ({batches.pop()})" if len(batches) == 1 else ""
     lines = [
         "# Is the comparison fair?",
         "",
-        f"All rows have the same data, splits, patch ({patch}), batch ({configuration['batch_size']}) and augmentation "
-        "code. What each is trained by, and where that comes from:",
+        f"All rows have the same data, splits, patch ({patch}){batch} and augmentation code. "
+        " What each is trained by, and where that comes from:",
         "",
         *_table(rows, differ),
         "",

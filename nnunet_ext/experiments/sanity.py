@@ -16,7 +16,15 @@ from nnunet_ext.experiments.tasks import Needs
 from nnunet_ext.trainers.grammar import parse
 from nnunet_ext.trainers.naming import kind_of, legal_name, merged
 
-REPLACED = {"warm-up", "frozen encoder", "early stopping", "epochs", "iterations per epoch", "validation interval"}
+REPLACED = {
+    "warm-up",
+    "frozen encoder",
+    "unfrozen stages",
+    "early stopping",
+    "epochs",
+    "iterations per epoch",
+    "validation interval",
+}
 """Kinds of words that a training of one epoch cannot have or does not need."""
 PROBE_ITERATIONS = 3
 SANITY, PROBE = ("1epochs", "iter2"), ("2epochs", f"iter{PROBE_ITERATIONS}")

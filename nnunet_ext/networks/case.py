@@ -101,6 +101,11 @@ class FusedEncoders(nn.Module):
         widths: list[Sequence[int]] = [encoder.output_channels for encoder in encoders]  # type: ignore[misc]
         self.output_channels = [sum(level) for level in zip(*widths, strict=True)]
 
+    def stage_modules(self) -> list[list[nn.Module]]:
+        """The modules of each stage of all encoders."""
+        of_each: list[list[list[nn.Module]]] = [encoder.stage_modules() for encoder in self.each]  # type: ignore[operator]
+        return [[module for stage in level for module in stage] for level in zip(*of_each, strict=True)]
+
     def forward(self, x: Tensor) -> list[Tensor]:
         """(B, C, Z, Y, X) -> the maps of all levels."""
         maps = [encoder(x[:, group]) for encoder, group in zip(self.each, self.groups, strict=True)]

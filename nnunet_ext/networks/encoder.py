@@ -158,6 +158,14 @@ class BranchEncoder(nn.Module):
         for k in range(self.n_skipped):
             self.fusions[k] = nn.Identity()
 
+    def stage_modules(self) -> list[list[nn.Module]]:
+        """The modules of each stage, high to low resolution: of all branches with their fusion, then of the trunk."""
+        split = [
+            [*(cast(nn.ModuleList, branch)[k] for branch in self.branches), fusion]
+            for k, fusion in enumerate(self.fusions)
+        ]
+        return [*split, *([stage] for stage in self.trunk)]
+
     def branch_inputs(self, x: Tensor) -> list[Tensor]:
         """What each branch reads of the input (B, C, Z, Y, X): its modalities and all channels beyond the image's."""
         further = x[:, self.image_channels :]

@@ -78,6 +78,10 @@ class MobileEncoder(nn.Module):
             self.stages.append(nn.Sequential(*blocks, *([block] if block else [])))
             input_channels = width
 
+    def stage_modules(self) -> list[list[nn.Module]]:
+        """The module of each level."""
+        return [[stage] for stage in self.stages]
+
     def forward(self, x: Tensor) -> list[Tensor]:
         """The maps of all levels."""
         maps = []

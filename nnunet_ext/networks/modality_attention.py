@@ -71,6 +71,11 @@ class ModalityAttentionEncoder(BranchEncoder):
         for k in range(self.n_skipped):
             self.gates[k] = nn.Identity()
 
+    def stage_modules(self) -> list[list[nn.Module]]:
+        """See the base class; the weights of a fusion are of its stage."""
+        split, trunk = super().stage_modules()[: len(self.gates)], super().stage_modules()[len(self.gates) :]
+        return [*([*stage, gate] for stage, gate in zip(split, self.gates, strict=True)), *trunk]
+
     def spread(self, x: Tensor) -> Tensor:
         """(B, M): standard deviation of the intensities of each branch's modality in (B, C, Z, Y, X)."""
         return x.index_select(1, self.modality_channels).flatten(2).std(2, correction=0)

@@ -6,7 +6,7 @@ from functools import cache, partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from nnunet_ext.networks.case_zoo import CASE_ZOO
+from nnunet_ext.networks.case_zoo import CASE_ZOO, TRAINER
 from nnunet_ext.networks.spec import DEFAULT_SIZE, NetworkSpec
 from nnunet_ext.networks.zoo import ZOO
 
@@ -31,6 +31,11 @@ def specs() -> tuple[NetworkSpec, ...]:
 def case_specs() -> tuple[NetworkSpec, ...]:
     """All networks for case-level targets: the encoders of :func:`specs`, in their order, then further ones."""
     return CASE_ZOO
+
+
+def segmenting(spec: NetworkSpec) -> NetworkSpec | None:
+    """The network whose encoder a network for case-level targets has; None where none of ours segments with it."""
+    return next((other for other in specs() if TRAINER + other.trainer == spec.trainer), None)
 
 
 def default_size(spec: NetworkSpec) -> str | None:

@@ -104,6 +104,11 @@ class ResNet18(nn.Module):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
 
+    def stage_modules(self) -> list[list[nn.Module]]:
+        """The modules of each of the four stages; the convolution before them is of none."""
+        stages = [[getattr(self, f"layer{i + 1}")] for i in range(4)]
+        return [*stages[:-1], [*stages[-1], self.excitation]]
+
     def forward(self, x: Tensor) -> list[Tensor]:
         """The maps of the four stages."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))

@@ -84,6 +84,10 @@ class SwinTransformer(nn.Module):
         for level in range(len(self.skips) - 1):
             self.skips[level] = nn.Identity()
 
+    def stage_modules(self) -> list[list[nn.Module]]:
+        """The transformer's stages, each with the block that its map leaves it through; the embedding is of none."""
+        return [[stage, skip] for stage, skip in zip(self.stages, list(self.skips)[2:], strict=True)]
+
     def forward(self, x: Tensor) -> list[Tensor]:
         """One map per level."""
         maps = [self.patch_embed(x).movedim(1, -1)]

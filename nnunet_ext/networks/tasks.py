@@ -14,6 +14,7 @@ class Task:
         decodes: whether its maps are decoded to the input's resolution; else they are pooled for heads.
         trainer: dotted path of the trainer that its trainers are subclasses of.
         command: which command predicts with it.
+        joint_trainer: the same where the network segments beside it; empty where it segments anyway.
     """
 
     name: str
@@ -22,6 +23,7 @@ class Task:
     decodes: bool
     trainer: str
     command: str
+    joint_trainer: str = ""
 
 
 SEGMENTATION = Task(
@@ -47,5 +49,6 @@ CASE_LEVEL = Task(
     decodes=False,
     trainer="nnunet_ext.outcomes.trainer.CaseTrainer",
     command="nnunet_ext predict-cases",
+    joint_trainer="nnunet_ext.outcomes.joint.JointTrainer",
 )
 TASKS = (SEGMENTATION, DETECTION, CASE_LEVEL)

@@ -40,7 +40,7 @@ class VisionTransformer(nn.Module):
     def __init__(self, input_channels: int, topology: Topology, widths: list[int]) -> None:
         super().__init__()
         deepest, hidden = len(widths) - 1, widths[-1]
-        self.output_channels = widths
+        self.output_channels, self.deepest = widths, deepest
         patch = topology.reduction(deepest)
         planned = topology.patch_size or (PATCH_SIZE,) * topology.dims
         self.mode = LINEAR[topology.dims]
@@ -56,6 +56,21 @@ class VisionTransformer(nn.Module):
         """Drops what only a decoder reads: all maps but the transformer's output."""
         self.taps, self.skips = [], nn.ModuleList()
         self.output_channels = self.output_channels[-1:]
+
+    def stage_modules(self) -> list[list[nn.Module]]:
+        """The transformer's layers in as many equal parts as there are levels below the first.
+
+        A map leaves the transformer after each part, and by its skip where there is one. The embedding is of none.
+        """
+        parts = self.deepest
+        ends = [DEPTH * (part + 1) // parts for part in range(parts)]
+        stages: list[list[nn.Module]] = [
+            list(self.blocks)[before:end] for before, end in zip([0, *ends], ends, strict=False)
+        ]
+        for stage, skip in zip(stages, list(self.skips)[1:], strict=False):
+            stage.append(skip)
+        stages[-1].append(self.norm)
+        return stages
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """One map per level."""

@@ -1,12 +1,14 @@
 """From a trainer's name and a declaration of targets to the network: encoder or encoders, covariates, heads."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
+from nnunet_ext.networks import tasks
 from nnunet_ext.networks.case import CaseNetwork, FusedEncoders, all_stages
 from nnunet_ext.networks.case_zoo import PERCEPTRON
 from nnunet_ext.networks.spec import NetworkSpec
-from nnunet_ext.outcomes.columns import Column, Schema, schema_from
+from nnunet_ext.outcomes.columns import REGRESSION, Column, Schema, schema_from
 from nnunet_ext.outcomes.heads import Heads, Projection
 from nnunet_ext.trainers.building import build_network
 from nnunet_ext.trainers.recipe import Recipe
@@ -40,12 +42,24 @@ def declared_in(plans: dict[str, Any]) -> Schema | None:
     return schema_from(plans[DECLARED], "plans.json") if DECLARED in plans else None
 
 
+def as_trained(columns: Iterable[Column], recipe: Recipe) -> list[Column]:
+    """The declared columns as a recipe has heads for them.
+
+    Raises:
+        ValueError: the recipe asks for the spread of a number, and there is none.
+    """
+    columns = list(columns)
+    if recipe.heteroscedastic and all(column.kind != REGRESSION for column in columns):
+        raise ValueError("Hetero is for columns of the kind regression, and none is trained; leave the word out.")
+    return [replace(c, spread=recipe.heteroscedastic) if c.kind == REGRESSION else c for c in columns]
+
+
 def build_case_network(
     spec: NetworkSpec,
     size: str,
     recipe: Recipe,
     configuration: "ConfigurationManager",
-    input_channels: int,
+    channels: tuple[int, int],
     declared: Schema | None,
 ) -> CaseNetwork:
     """Builds and initialises a network; without a declaration it has no heads, and its encoder is what counts.
@@ -55,7 +69,7 @@ def build_case_network(
         size: its size and
         recipe: its training, as the trainer's name says.
         configuration: nnU-Net's.
-        input_channels: of the images.
+        channels: of the images; and of logits, for a recipe that segments beside it.
         declared: see :func:`declaration`.
 
     Raises:
@@ -64,10 +78,9 @@ def build_case_network(
     groups = list(declared.inputs.values()) if declared is not None and recipe.fused else []
     if groups and spec.branches:
         raise ValueError(f"{spec.trainer} has branches for modalities; Fused needs a network with a single encoder.")
-    counts = [len(group) for group in groups] or [input_channels]
-    networks = [
-        cast(CaseNetwork, build_network(spec, size, recipe, configuration, count, 1, False)) for count in counts
-    ]
+    counts = [len(group) for group in groups] or [channels[0]]
+    make = _with_decoder if recipe.joint else _pooled
+    networks = [make(spec, size, recipe, configuration, (count, channels[1])) for count in counts]
     network = networks[0]
     if recipe.multi_level:
         for each in networks:
@@ -81,10 +94,36 @@ def build_case_network(
 
 
 def _heads(network: CaseNetwork, spec: NetworkSpec, recipe: Recipe, declared: Schema | None, several: bool) -> Heads:
-    columns = list(declared.columns.values()) if declared is not None else []
+    columns = as_trained(declared.columns.values(), recipe) if declared is not None else []
     options = spec.perceptron or (PERCEPTRON if several or recipe.multi_level else {})
     if not recipe.multi_level:
         return Heads(network.n_features + network.covariates, columns, **options)
     network.pool(LEVELS)
     projection = Projection(network.pooled_widths, PROJECTED, network.covariates)
     return Heads(network.n_features + network.covariates, columns, **options, projection=projection)
+
+
+def _pooled(
+    spec: NetworkSpec, size: str, recipe: Recipe, configuration: "ConfigurationManager", channels: tuple[int, int]
+) -> CaseNetwork:
+    """The encoder alone, with heads."""
+    return cast(CaseNetwork, build_network(spec, size, recipe, configuration, channels[0], 1, False))
+
+
+def _with_decoder(
+    spec: NetworkSpec,
+    size: str,
+    recipe: Recipe,
+    configuration: "ConfigurationManager",
+    channels: tuple[int, int],
+) -> CaseNetwork:
+    """The network that segments, with heads beside its decoder."""
+    from nnunet_ext.networks.joint import JointNetwork
+    from nnunet_ext.trainers.precision import compute_in
+
+    declared = replace(spec, task=tasks.SEGMENTATION)
+    whole: Any = build_network(declared, size, recipe, configuration, *channels, False)
+    network = JointNetwork(whole, 1, **spec.pooling)
+    network.title, network._version = whole.title, whole._version
+    compute_in(network, recipe.precision)
+    return network

@@ -66,6 +66,8 @@ class Column:
         bands: half widths, in the unit, within which a prediction counts as right ("accuracy within").
         cuts: ascending limits that make classes of a number; see :meth:`cut`.
         censoring: of a survival, the column that holds 1 where the time is only known to be longer, else 0.
+        spread: of a regression, whether its head tells the spread of each case's error as well; a recipe says so, and
+            no declaration.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Column:
     bands: tuple[float, ...] = ()
     cuts: tuple[float, ...] = ()
     censoring: str = ""
+    spread: bool = False
 
     @property
     def is_discrete(self) -> bool:
@@ -162,7 +165,7 @@ class Schema:
 def _filled(entry: Column | Covariate) -> dict[str, Any]:
     """What of a declaration is not empty, as JSON has it."""
     values = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(entry).items()}
-    return {key: value for key, value in values.items() if value and key != "name"}
+    return {key: value for key, value in values.items() if value and key not in ("name", "spread")}
 
 
 def load_schema(path: Path) -> Schema:

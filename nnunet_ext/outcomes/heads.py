@@ -8,6 +8,7 @@ Shape letters: B cases of a batch, F features, K levels, O outputs of a head.
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import NormalDist
 from typing import ClassVar, cast
 
 import torch
@@ -19,6 +20,7 @@ from nnunet_ext.outcomes.losses import ordinal_log_probabilities, widths
 SMALLEST_SPREAD = 1e-8
 SMALLEST_TIME = 0.5  # in the column's unit: the logarithm of a time of 0
 LEVEL = 0.9  # of intervals: so many of the cases lie within
+NORMAL_REACH = NormalDist().inv_cdf((1 + LEVEL) / 2)  # in standard deviations
 
 
 class Head(nn.Module):
@@ -124,7 +126,10 @@ class _Standardising(Head):
 
 
 class RegressionHead(_Standardising):
-    """A number in standard deviations of the training cases' values."""
+    """A number in standard deviations of the training cases' values.
+
+    Outputs (B, 1), or (B, 2) where the column has a spread: the number and the logarithm of its error's variance.
+    """
 
     def start(self, values: Tensor, censored: Tensor) -> None:
         """See the base class."""
@@ -132,8 +137,12 @@ class RegressionHead(_Standardising):
         self.linear.bias.data.zero_()
 
     def read(self, outputs: Tensor) -> dict[str, Tensor]:
-        """See the base class."""
-        return {"value": outputs[:, 0].double() * self.scale.double() + self.center.double()}
+        """See the base class; with a spread ``lower`` and ``upper`` too, an interval for ``LEVEL`` of normal errors."""
+        places = {"value": outputs[:, 0].double()}
+        if self.column.spread:
+            reach = NORMAL_REACH * (outputs[:, 1].double() / 2).exp()
+            places |= {"lower": places["value"] - reach, "upper": places["value"] + reach}
+        return {name: place * self.scale.double() + self.center.double() for name, place in places.items()}
 
 
 class SurvivalHead(_Standardising):

@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy, huber_loss, logsigmoid, softplus
 
 from nnunet_ext.outcomes.columns import CLASS, ORDINAL, REGRESSION, SURVIVAL, Column
 
+BETA = 0.5  # Seitzer 2022, section 5: between the plain likelihood (0) and squared errors (1)
 HUBER_DELTA = 1.0  # in standard deviations of the training cases' values
 
 
@@ -59,8 +60,24 @@ def class_loss(outputs: Tensor, level: Tensor, weights: Tensor | None = None, sm
 
 
 def regression_loss(outputs: Tensor, value: Tensor) -> Tensor:
-    """Huber's loss (1964) of outputs (B, 1) and values (B,), both in standard deviations of the training cases."""
+    """Huber's loss (1964) of outputs (B, 1 or 2) and values (B,), both in standard deviations of the training cases."""
     return huber_loss(outputs[:, 0], value.to(outputs.dtype), reduction="none", delta=HUBER_DELTA)
+
+
+def spread_loss(outputs: Tensor, value: Tensor) -> Tensor:
+    """Negative log-likelihood of normal errors whose variance the network tells, weighed by the standard deviation.
+
+    The likelihood is Nix and Weigend's (1994, 10.1109/ICNN.1994.374138). By it alone, cases of which the network is
+    unsure hardly count for the value; the weight mends that (beta-NLL with beta = 0.5: Seitzer 2022, arXiv:2203.09168).
+    No gradient flows through it, so each case's loss is stationary at the same value and variance.
+
+    Args:
+        outputs: (B, 2): the value and the logarithm of the variance, in standard deviations of the training cases.
+        value: (B,), standardised as the outputs are.
+    """
+    centre, log_variance = outputs.unbind(1)
+    surprise = (log_variance + (value.to(outputs.dtype) - centre) ** 2 * torch.exp(-log_variance)) / 2
+    return surprise * torch.exp(log_variance.detach() * BETA)
 
 
 def survival_loss(outputs: Tensor, log_time: Tensor, censored: Tensor) -> Tensor:
@@ -81,7 +98,7 @@ def survival_loss(outputs: Tensor, log_time: Tensor, censored: Tensor) -> Tensor
 def widths(columns: Sequence[Column]) -> list[int]:
     """Outputs of each column's head."""
     fixed = {REGRESSION: 1, SURVIVAL: 2}
-    return [fixed.get(column.kind, len(column.levels)) for column in columns]
+    return [fixed.get(column.kind, len(column.levels)) + column.spread for column in columns]
 
 
 class CaseLoss(nn.Module):
@@ -93,13 +110,19 @@ class CaseLoss(nn.Module):
         columns: in the order of the heads.
         weights: name of a class column -> weight of each of its levels.
         smoothing: label smoothing of the class columns.
+        values_alone: whether a regression's spread does not count, but its value as in :func:`regression_loss`.
     """
 
     def __init__(
-        self, columns: Sequence[Column], weights: Mapping[str, Sequence[float]] | None = None, smoothing: float = 0.0
+        self,
+        columns: Sequence[Column],
+        weights: Mapping[str, Sequence[float]] | None = None,
+        smoothing: float = 0.0,
+        *,
+        values_alone: bool = False,
     ) -> None:
         super().__init__()
-        self.columns, self.smoothing = tuple(columns), smoothing
+        self.columns, self.smoothing, self.values_alone = tuple(columns), smoothing, values_alone
         self.weights = {name: torch.tensor(list(of)) for name, of in (weights or {}).items()}
         self.latest: dict[str, Tensor] = {}
 
@@ -123,7 +146,8 @@ class CaseLoss(nn.Module):
         if column.kind == ORDINAL:
             return ordinal_loss(outputs, value)
         if column.kind == REGRESSION:
-            return regression_loss(outputs, value)
+            told = column.spread and not self.values_alone
+            return spread_loss(outputs, value) if told else regression_loss(outputs, value)
         return survival_loss(outputs, value, censored)
 
 

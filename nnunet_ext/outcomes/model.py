@@ -15,7 +15,7 @@ from torch import Tensor
 from nnunet_ext.networks.case import CaseNetwork
 from nnunet_ext.networks.tasks import CASE_LEVEL
 from nnunet_ext.outcomes import results
-from nnunet_ext.outcomes.building import build_case_network, declared_in
+from nnunet_ext.outcomes.building import as_trained, build_case_network, declared_in
 from nnunet_ext.outcomes.columns import REGRESSION, Column, Schema
 from nnunet_ext.outcomes.conformal import half_width
 from nnunet_ext.outcomes.heads import LEVEL, Heads
@@ -34,8 +34,10 @@ class CaseModel:
         columns: what is predicted.
         networks: of each fold, in evaluation mode.
         standardisations: of each fold's covariates; None for networks that read none.
+        mirrored: of each fold, the axes of the patch in which cases are mirrored; None for none.
         plans, configuration, dataset_json: nnU-Net's.
-        reach: name of a regression column -> half of its interval's width; infinite where validation cases are too few.
+        reach: name of a regression column without a spread -> half of its interval's width; infinite where validation
+            cases are too few.
         device: of the networks.
         precision: of their recipe.
         seed: of their recipe.
@@ -44,6 +46,7 @@ class CaseModel:
     columns: list[Column]
     networks: list[CaseNetwork]
     standardisations: list[Standardisation | None]
+    mirrored: list[tuple[int, ...] | None]
     plans: PlansManager
     configuration: ConfigurationManager
     dataset_json: dict[str, Any]
@@ -71,9 +74,9 @@ class CaseModel:
         """
         image, size = self.preprocessed(files), self.configuration.patch_size
         said = []
-        for network, standardisation in zip(self.networks, self.standardisations, strict=True):
+        for network, standardisation, axes in zip(self.networks, self.standardisations, self.mirrored, strict=True):
             told = None if standardisation is None else torch.tensor(_covariates(standardisation, row))
-            outputs = case_outputs(network, image, size, self.device, self.precision, told)
+            outputs = case_outputs(network, image, size, self.device, self.precision, told, axes)
             said.append(cast(Heads, network.heads).read(outputs[None].to(self.device)))
         found = {column.name: _mean([each[column.name] for each in said]) for column in self.columns}
         for name, reach in self.reach.items():
@@ -93,7 +96,9 @@ def _mean(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.stack([part[name].double().cpu() for part in parts]).mean(0) for name in parts[0]}
 
 
-def load_model(folder: Path, folds: Sequence[int | str], checkpoint: str, device: torch.device) -> CaseModel:
+def load_model(
+    folder: Path, folds: Sequence[int | str], checkpoint: str, device: torch.device, *, mirroring: bool = True
+) -> CaseModel:
     """Reads a model.
 
     Args:
@@ -101,6 +106,7 @@ def load_model(folder: Path, folds: Sequence[int | str], checkpoint: str, device
         folds: whose networks are used.
         checkpoint: name of their files.
         device: for the networks.
+        mirroring: whether cases are mirrored as their trainings allow, or not at all.
 
     Raises:
         ValueError: the folder or a checkpoint is not there or is no case-level model's.
@@ -111,16 +117,28 @@ def load_model(folder: Path, folds: Sequence[int | str], checkpoint: str, device
     declared = declared_in(plans_dict)
     if declared is None:
         raise ValueError(f"{folder}/plans.json declares no targets; train the model anew.")
-    columns = list(declared.columns.values())
+    columns = as_trained(declared.columns.values(), parsed.recipe)
     plans = PlansManager(plans_dict)
     planned = plans.get_configuration(configuration)
-    channels = determine_num_input_channels(plans, planned, dataset_json)
+    classes = plans.get_label_manager(dataset_json).num_segmentation_heads
+    channels = (determine_num_input_channels(plans, planned, dataset_json), classes)
     read = [_network(folder / f"fold_{f}" / checkpoint, parsed, planned, channels, declared, device) for f in folds]
-    networks, standardisations = [network for network, _ in read], [found for _, found in read]
-    reach = {c.name: _reach(folder, folds, c.name) for c in columns if c.kind == REGRESSION}
+    networks, standardisations, axes = (list(found) for found in zip(*read, strict=True))
+    mirrored = axes if mirroring else [None] * len(axes)
+    reach = {c.name: _reach(folder, folds, c.name) for c in columns if c.kind == REGRESSION and not c.spread}
     recipe = parsed.recipe
     return CaseModel(
-        columns, networks, standardisations, plans, planned, dataset_json, reach, device, recipe.precision, recipe.seed
+        columns,
+        networks,
+        standardisations,
+        mirrored,
+        plans,
+        planned,
+        dataset_json,
+        reach,
+        device,
+        recipe.precision,
+        recipe.seed,
     )
 
 
@@ -155,15 +173,17 @@ def _network(
     path: Path,
     parsed: TrainerName,
     planned: ConfigurationManager,
-    channels: int,
+    channels: tuple[int, int],
     declared: Schema,
     device: torch.device,
-) -> tuple[CaseNetwork, Standardisation | None]:
+) -> tuple[CaseNetwork, Standardisation | None, tuple[int, ...] | None]:
     made = build_case_network(parsed.spec, parsed.size, parsed.recipe, planned, channels, declared)
     content = checkpoints.read(path, made.state_dict())
     made.load_state_dict({name.removeprefix("module."): value for name, value in content["network_weights"].items()})
     stored = content["init_args"].get(STANDARDISATION)
-    return made.to(device).eval(), Standardisation.from_dict(stored) if stored else None
+    axes = content.get("inference_allowed_mirroring_axes")
+    found = Standardisation.from_dict(stored) if stored else None
+    return made.to(device).eval(), found, tuple(axes) if axes else None
 
 
 def _reach(folder: Path, folds: Sequence[int | str], column: str) -> float:

@@ -1,7 +1,14 @@
-"""From a preprocessed image to a case's outputs: the mean over patches that cover it, as nnU-Net's window lays them."""
+"""From a preprocessed image to a case's outputs: the mean over patches that cover it, as nnU-Net's window lays them.
+
+Where mirroring is asked for, each patch is seen in all its mirrored forms, as nnU-Net sees it. Outputs of patches and
+forms are averaged as they leave the heads, before probabilities or values are read in them: nnU-Net averages logits.
+A mean of logits, locations or standardised numbers (of times their logarithms) is one of these again, with cut-points
+and spreads that are the same for all forms, and patches and forms can be averaged in any order. Folds are averaged in
+probabilities and values instead, for each has cut-points and a scale of its own.
+"""
 
 from collections.abc import Iterator, Sequence
-from itertools import product
+from itertools import chain, combinations, product
 from typing import Any
 
 import torch
@@ -42,8 +49,9 @@ def case_outputs(
     device: torch.device,
     precision: str,
     covariates: Tensor | None = None,
+    mirrored: Sequence[int] | None = None,
 ) -> Tensor:
-    """(O,): the mean of the outputs of all patches of a preprocessed image (C, Z, Y, X).
+    """(O,): the mean of the outputs of all patches of a preprocessed image (C, Z, Y, X), and of their mirrored forms.
 
     Args:
         network: in evaluation mode.
@@ -52,20 +60,35 @@ def case_outputs(
         device: of the network.
         precision: of the recipe.
         covariates: (V,) of the case, for a network that reads them.
+        mirrored: axes of the patch, from 0 on, that are mirrored alone and together; None for none.
     """
+    forms = mirrorings(mirrored)
     total, count = torch.zeros(1), 0
     waiting: list[Any] = []
     for patch in patches(image, size):
         waiting.append(patch if covariates is None else with_covariates(patch[None], covariates[None])[0])
         if len(waiting) == AT_ONCE:
-            total, count = total + _sum(network, waiting, device, precision), count + len(waiting)
+            total, count = total + _sum(network, waiting, forms, device, precision), count + len(waiting)
             waiting = []
     if waiting:
-        total, count = total + _sum(network, waiting, device, precision), count + len(waiting)
+        total, count = total + _sum(network, waiting, forms, device, precision), count + len(waiting)
     return total / count
 
 
-def _sum(network: nn.Module, group: list[Tensor], device: torch.device, precision: str) -> Tensor:
-    with loss_context(device, precision):
-        outputs: Tensor = network(torch.stack(group).to(device))
-    return outputs.float().sum(0).cpu()
+def mirrorings(axes: Sequence[int] | None) -> list[tuple[int, ...]]:
+    """The axes of a batch (B, C, ...) that each form mirrors: the image as it is, then all sets of the patch's axes."""
+    places = [axis + 2 for axis in axes or ()]
+    return list(chain.from_iterable(combinations(places, count) for count in range(len(places) + 1)))
+
+
+def _sum(
+    network: nn.Module, group: list[Tensor], forms: Sequence[tuple[int, ...]], device: torch.device, precision: str
+) -> Tensor:
+    """(O,): the sum over patches of the means over forms."""
+    batch = torch.stack(group).to(device)
+    found = []
+    for axes in forms:
+        with loss_context(device, precision):
+            outputs: Tensor = network(batch.flip(axes) if axes else batch)
+        found.append(outputs.float().sum(0).cpu())
+    return torch.stack(found).mean(0)

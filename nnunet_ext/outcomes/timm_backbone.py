@@ -1,5 +1,6 @@
 """Backbones of timm (https://github.com/huggingface/pytorch-image-models) as encoders in 2D; nnunetv2 brings timm."""
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import timm
@@ -45,6 +46,16 @@ class TimmEncoder(nn.Module):
         """The encoder itself."""
         return cls(input_channels, topology, **options)
 
+    def stage_modules(self) -> list[list[nn.Module]]:
+        """The modules of each resolution that timm names (``feature_info``); what follows the last is of the last."""
+        ends = [info["module"] for info in self.model.feature_info]
+        stages: list[list[nn.Module]] = [[]]
+        for name, module in _parts(self.model, ends):
+            stages[-1].append(module)
+            if name in ends[:-1]:
+                stages.append([])
+        return stages
+
     @staticmethod
     def initialize(module: nn.Module) -> None:
         """Nothing: timm initialises each architecture as its paper does."""
@@ -64,6 +75,16 @@ class TimmEncoder(nn.Module):
             return maps
         features: Tensor = self.model(x)  # without a classifier timm's networks end with them
         return [features[:, :, None, None]]
+
+
+def _parts(model: nn.Module, ends: Sequence[str], prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """Modules that together are the model, in their order, none larger than one that ends a stage."""
+    for child, module in model.named_children():
+        name = prefix + child
+        if any(end.startswith(f"{name}.") for end in ends):
+            yield from _parts(module, ends, f"{name}.")
+        else:
+            yield name, module
 
 
 def _created(model: str, channels: int, patch: tuple[int, ...] | None) -> nn.Module:

@@ -21,7 +21,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import Tensor, nn
 
 from nnunet_ext.outcomes import validation
-from nnunet_ext.outcomes.building import DECLARED, build_case_network, declaration, declared_in
+from nnunet_ext.outcomes.building import DECLARED, as_trained, build_case_network, declaration, declared_in
 from nnunet_ext.outcomes.columns import CLASS, Column
 from nnunet_ext.outcomes.folds import check_part
 from nnunet_ext.outcomes.heads import shares
@@ -62,10 +62,10 @@ class CaseTrainer(ExtTrainer):
     ) -> None:
         folder = Path(os.environ.get("nnUNet_preprocessed", "nnUNet_preprocessed"), plans["dataset_name"])
         self.targets: Targets = load_targets(folder)
-        self.columns = chosen(self.targets, self.recipe.targets)
+        self.columns = as_trained(chosen(self.targets, self.recipe.targets), self.recipe)
         plans = {**plans, DECLARED: declaration(self.targets.schema, self.columns, self.recipe)}
         super().__init__(plans, configuration, fold, dataset_json, device)
-        self.enable_deep_supervision = False
+        self.enable_deep_supervision = bool(self.recipe.joint)
 
     @classmethod
     def build_network_architecture(
@@ -78,7 +78,8 @@ class CaseTrainer(ExtTrainer):
     ) -> nn.Module:
         """Encoder and heads; how many outputs there are is told by the plans and not by the labels."""
         declared = declared_in(plans_manager.plans)
-        return build_case_network(cls.spec, cls.size, cls.recipe, configuration_manager, num_input_channels, declared)
+        counts = (num_input_channels, num_output_channels)
+        return build_case_network(cls.spec, cls.size, cls.recipe, configuration_manager, counts, declared)
 
     def initialize(self) -> None:
         """As nnU-Net's; the heads begin with what the training cases' values say without their images.
@@ -162,15 +163,20 @@ class CaseTrainer(ExtTrainer):
         """The loss, and the mean loss of each column, (T,), with the number of its cases."""
         data, target = on_device(self._with_targets(batch), self.device)
         with loss_context(self.device, self.recipe.precision):
-            outputs = self.network(data)
-            loss = self.loss(outputs, target)
-        means = self._mean_losses(outputs.float(), target)
-        counts = (~target[..., 0].isnan()).sum(0)
+            found = self.network(data)
+            loss = self.loss(found, target)
+        outputs, rows = self._of_columns(found, target)
+        means = self._mean_losses(outputs.float(), rows)
+        counts = (~rows[..., 0].isnan()).sum(0)
         return {"loss": loss.cpu().numpy(), "means": means, "counts": counts.cpu().numpy()}
 
+    def _of_columns(self, found: Any, target: Any) -> tuple[Tensor, Tensor]:
+        """The heads' outputs and the rows of targets, of what the network gives and a batch holds."""
+        return found, target
+
     def _mean_losses(self, outputs: Tensor, target: Tensor) -> np.ndarray:
-        """Of each column, (T,), without weights and smoothing."""
-        loss = CaseLoss(self.columns)
+        """Of each column, (T,), without weights and smoothing; of a regression Huber's, whatever it is trained by."""
+        loss = CaseLoss(self.columns, values_alone=True)
         with torch.no_grad():
             loss(outputs, target.to(outputs.device))
         return np.array([loss.latest[column.name].item() for column in self.columns])
@@ -197,7 +203,7 @@ class CaseTrainer(ExtTrainer):
     # --- whole cases
 
     def full_volume_score(self) -> float:
-        """Mean skill on the whole validation cases."""
+        """Mean skill on the whole validation cases, without mirroring."""
         cases = self._cases[1]
         outputs = validation.outputs_of(self, cases)
         heads = self.bare_network.heads
@@ -207,10 +213,13 @@ class CaseTrainer(ExtTrainer):
         return float(np.nanmean(skills))
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
-        """Writes the table of the fold's validation cases and its metrics; processes share the cases."""
+        """Writes the table of the fold's validation cases and its metrics; processes share the cases.
+
+        Cases are mirrored where nnU-Net's validation would do so: as in training.
+        """
         self._join_processes()
         cases = self._cases[1]
-        outputs = validation.outputs_of(self, cases)
+        outputs = validation.outputs_of(self, cases, self.inference_allowed_mirroring_axes)
         if self.local_rank == 0:
             metrics = validation.write(self, cases, outputs)
             self.print_to_log_file(validation.told(metrics), also_print_to_console=True)

@@ -22,22 +22,31 @@ if TYPE_CHECKING:
 
 INTERVALS = {
     "level": LEVEL,
-    "regression": "split conformal; of a validation case by the residuals of the fold's other validation cases",
+    "regression": "split conformal; of a validation case by the residuals of the fold's other validation cases; with "
+    "the word Hetero quantiles of the normal errors that the head tells",
     "survival": "quantiles of the log-logistic time",
 }
 
 
-def outputs_of(trainer: "CaseTrainer", cases: Sequence[str]) -> Tensor:
-    """(n, O) of whole preprocessed cases by the trainer's network as it is; several processes share them."""
+def outputs_of(trainer: "CaseTrainer", cases: Sequence[str], mirrored: Sequence[int] | None = None) -> Tensor:
+    """(n, O) of whole preprocessed cases by the trainer's network as it is; several processes share them.
+
+    Args:
+        trainer: of the network.
+        cases: of its dataset.
+        mirrored: axes of the patch; see :func:`.prediction.case_outputs`.
+    """
     mine = cases[trainer.local_rank :: len(distributed.gather(None))]
     dataset = trainer.dataset_class(trainer.preprocessed_dataset_folder, list(mine))
     network = trainer.bare_network
     network.eval()
+    trainer.set_deep_supervision_enabled(False)
     size, found = trainer.configuration_manager.patch_size, {}
     for case in tqdm(mine, desc="validation cases", disable=trainer.local_rank != 0, leave=False):
         image = torch.from_numpy(np.asarray(dataset.load_case(case)[0][:], np.float32))
         told = trainer.covariates_of(case)
-        found[case] = case_outputs(network, image, size, trainer.device, trainer.recipe.precision, told)
+        found[case] = case_outputs(network, image, size, trainer.device, trainer.recipe.precision, told, mirrored)
+    trainer.set_deep_supervision_enabled(trainer.enable_deep_supervision)
     every = {case: outputs for part in distributed.gather(found) for case, outputs in part.items()}
     return torch.stack([every[case] for case in cases])
 
@@ -54,7 +63,7 @@ def write(trainer: "CaseTrainer", cases: Sequence[str], outputs: Tensor) -> dict
         if column.censoring:
             told["censored"] = np.array(censored, float)
         table = rows_of(column, cases, found[column.name]) | {"truth": truth} | told
-        if column.kind == REGRESSION:
+        if column.kind == REGRESSION and not column.spread:
             ends = left_out_intervals(table["prediction"], targets.values(column.name, cases))
             table["lower"], table["upper"] = ends
         parts.append(pd.DataFrame(table))

@@ -42,10 +42,10 @@ def of_network(
     if device == "cpu" and known.get("precision", "device") == "device":
         known["precision"] = "FP32"  # nnU-Net's mixed precision is for CUDA alone
     step = TrainingMemory.of(spec, size, known, device)
-    shape = (configuration["batch_size"], len(images), *configuration["patch_size"])
+    shape = (changed.get("batch", configuration["batch_size"]), len(images), *configuration["patch_size"])
     architecture = configuration["architecture"]["arch_kwargs"]
     classes = spec.outputs(_heads(dataset_json))
-    left_out = tuple(sorted(set(changed) - PREDICTED))
+    left_out = tuple(sorted(set(changed) - PREDICTED - {"batch"}))
     return step(architecture, shape, classes=classes, image_channels=len(images)), left_out
 
 

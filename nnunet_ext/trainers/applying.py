@@ -12,6 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from nnunet_ext.trainers import checkpoints, distributed, stopping
+from nnunet_ext.trainers.freezing import hold_statistics
 from nnunet_ext.trainers.guard import SKIPPED_STEPS, FiniteLoss, NonFiniteLossError, first_non_finite
 from nnunet_ext.trainers.losses import LossParts, with_parts
 from nnunet_ext.trainers.optimisers import EpochSchedule, optimiser_for
@@ -49,6 +50,26 @@ class RecipeTrainer(ResumableTrainer):
     def configure_optimizers(self) -> tuple[Optimizer, EpochSchedule]:
         """Optimiser and schedule of the recipe."""
         return optimiser_for(self.recipe, self.network, lambda: self.logger.get_value("ema_fg_dice", None))
+
+    def _set_batch_size_and_oversample(self) -> None:
+        """As nnU-Net's, which shares the plan's batch among processes; a word's takes its place.
+
+        Raises:
+            ValueError: there are more processes than the word's batch has cases.
+        """
+        if self.recipe.batch is not None:
+            if self.is_ddp and self.recipe.batch < (processes := torch.distributed.get_world_size()):
+                raise ValueError(
+                    f"Batch{self.recipe.batch} is shared by {processes} processes, and each needs a case; use fewer."
+                )
+            # of this trainer's own plans manager, as nnU-Net's Primus trainers do; what is saved is the plans' file
+            self.configuration_manager.configuration["batch_size"] = self.recipe.batch
+        super()._set_batch_size_and_oversample()
+
+    def on_train_epoch_start(self) -> None:
+        """As nnU-Net's, which puts the whole network in training; what is frozen keeps its running statistics."""
+        super().on_train_epoch_start()
+        hold_statistics(self.bare_network, self.recipe, self.current_epoch)
 
     def _build_loss(self) -> nn.Module:
         loss = with_parts(super()._build_loss(), self.recipe.loss)

@@ -2,7 +2,8 @@
 
 from nnunet_ext.networks.registry import specs
 from nnunet_ext.networks.spec import NetworkSpec
-from nnunet_ext.trainers.words import WORDS, Word
+from nnunet_ext.trainers.word import Word
+from nnunet_ext.trainers.words import WORDS
 
 
 def families() -> str:

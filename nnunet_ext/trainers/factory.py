@@ -23,7 +23,9 @@ def trainer_class(name: str) -> type[ExtTrainer]:
     parsed = parse(name)
     if parsed is None:
         raise AttributeError(f"module {MODULE!r} has no trainer {name!r}")
-    base = locate(parsed.spec.task.trainer)
-    assert isinstance(base, type), f"{parsed.spec.task.trainer} is no trainer"
+    task = parsed.spec.task
+    path = task.joint_trainer if parsed.recipe.joint else task.trainer
+    base = locate(path)
+    assert isinstance(base, type), f"{path} is no trainer"
     attributes = {"spec": parsed.spec, "size": parsed.size, "recipe": parsed.recipe, "__module__": MODULE}
     return type(name, (base,), attributes)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from nnunet_ext.networks.registry import PREFIX, case_specs, default_size, specs
+from nnunet_ext.networks.registry import PREFIX, case_specs, default_size, segmenting, specs
 from nnunet_ext.networks.spec import NetworkSpec
 from nnunet_ext.trainers.recipe import Recipe
 from nnunet_ext.trainers.words import LARGEST_SEED, WORDS
@@ -138,6 +138,11 @@ def _recipe(spec: NetworkSpec, words: Sequence[str], name: str) -> Recipe:
                 f"{name}: {word!r} is what {spec.trainer} does anyway; the legal name is {_with(name, word)}."
             )
     recipe.check()
+    if recipe.joint and segmenting(spec) is None:
+        raise ValueError(
+            f"{name}: {spec.trainer} has no decoder, and Joint trains one; choose a network that segments "
+            f"(`nnunet_ext list`)."
+        )
     return recipe
 
 

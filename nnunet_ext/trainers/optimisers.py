@@ -10,6 +10,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from nnunet_ext.trainers.freezing import freeze_for_good
 from nnunet_ext.trainers.recipe import Recipe
 from nnunet_ext.trainers.schedules import PLATEAU, PLATEAU_FACTOR, PLATEAU_PATIENCE
 
@@ -27,20 +28,21 @@ History = Callable[[], Sequence[float]]  # EMA of the pseudo Dice of the epochs 
 
 def optimiser_for(recipe: Recipe, network: nn.Module, history: History = tuple) -> tuple[Optimizer, "EpochSchedule"]:
     """The recipe's optimiser for a network and its schedule, as nnU-Net's ``configure_optimizers`` gives them."""
+    freeze_for_good(network, recipe)
     make = OPTIMISERS[recipe.optimiser]
     optimiser = make(parameter_groups(recipe, network), lr=recipe.initial_lr, weight_decay=recipe.weight_decay)
     return optimiser, EpochSchedule(optimiser, recipe, history)
 
 
 def parameter_groups(recipe: Recipe, network: nn.Module) -> list[dict[str, Any]]:
-    """Every parameter in exactly one group: what is decayed and what is not; the encoder apart if it is frozen first.
+    """Every parameter in exactly one group: what is decayed and what is not; the encoder apart if its rate differs.
 
     Decay bounds what grows, the weights (Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101). Norms, biases,
     layer scales and position tables have a meaning of their own at zero, so ConvNeXt and Swin leave them alone too.
     """
     all_decayed = recipe.optimiser in DECAY_ALL
     decayed = {id(p) for p in (network.parameters() if all_decayed else weights(network))}
-    encoder = {id(p) for p in network.encoder.parameters()} if recipe.frozen_epochs else set()  # type: ignore[union-attr]
+    encoder = {id(p) for p in network.encoder.parameters()} if recipe.encoder_apart else set()  # type: ignore[union-attr]
     groups = []
     for first, kept in product((False, True) if encoder else (False,), (False,) if all_decayed else (False, True)):
         members = [p for p in network.parameters() if (id(p) in encoder, id(p) not in decayed) == (first, kept)]

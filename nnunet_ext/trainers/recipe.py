@@ -29,12 +29,15 @@ class Recipe:
         warmup_epochs: epochs of linear increase before the schedule.
         loss: a name of :data:`nnunet_ext.trainers.losses.LOSSES`; ``DiceCE`` is nnU-Net's.
         clip: largest norm of all gradients together; larger ones are scaled to it.
+        batch: cases (patches) of a step, of all processes together; None for the plan's.
         accumulation: batches whose gradients are averaged for one step of the optimiser.
         deep_supervision: whether the loss is of all resolutions of the decoder or of the highest alone.
         precision: ``device`` (nnU-Net's: AMP on CUDA, FP32 elsewhere), ``FP32``, ``BF16`` or ``AMP``.
         augmentation: ``full`` (nnU-Net's), ``no mirroring`` or ``none``; without mirroring prediction has none either.
         compile: whether torch.compile may be used, where nnU-Net would and the family allows it.
-        frozen_epochs: first epochs in which the encoder's rate is 0; afterwards it is a tenth of the others'.
+        frozen_epochs: first epochs in which the encoder stays as it is.
+        unfrozen_stages: how many of the encoder's last stages are trained afterwards; None for all.
+        encoder_rate: the encoder's part of the learning rate, where it is another than :attr:`usual_encoder_rate`.
         validate_every: epochs from one pseudo Dice to the next.
         save_every: epochs from one latest checkpoint to the next.
         save_steps: training steps from one latest checkpoint to the next instead, or None.
@@ -43,6 +46,8 @@ class Recipe:
         iterations: training iterations per epoch.
         smoothing: part of a class's truth that is spread over all levels; case-level targets only.
         balanced: whether levels of a class count by the inverse of their frequency; case-level targets only.
+        heteroscedastic: whether a regression's head tells each case's spread; case-level targets only.
+        joint: weight of the segmentation's loss beside that of the columns, 0 for none; case-level targets only.
         covariates: whether the heads read the covariates of targets.json beside the images; case-level targets only.
         fused: whether each input of targets.json has an encoder of its own; case-level targets only.
         multi_level: whether the heads read the last four stages, each projected; case-level targets only.
@@ -58,12 +63,15 @@ class Recipe:
     warmup_epochs: int = 0
     loss: str = "DiceCE"
     clip: float = 12.0
+    batch: int | None = None
     accumulation: int = 1
     deep_supervision: bool = True
     precision: str = "device"
     augmentation: str = "full"
     compile: bool = True
     frozen_epochs: int = 0
+    unfrozen_stages: int | None = None
+    encoder_rate: float | None = None
     validate_every: int = 1
     save_every: int = 50
     save_steps: int | None = None
@@ -73,6 +81,8 @@ class Recipe:
     coordinates: bool = False
     smoothing: float = 0.0
     balanced: bool = False
+    heteroscedastic: bool = False
+    joint: float = 0.0
     covariates: bool = False
     fused: bool = False
     multi_level: bool = False
@@ -87,7 +97,12 @@ class Recipe:
         for name, kind in (("warmup_epochs", "warm-up"), ("frozen_epochs", "a frozen encoder")):
             if (count := getattr(self, name)) >= self.epochs:
                 raise ValueError(f"{count} epochs of {kind} leave none of {self.epochs}; ask for fewer.")
-
+        if self.unfrozen_stages and not self.frozen_epochs:
+            raise ValueError(
+                f"Unfreeze{self.unfrozen_stages} says what is trained after the epochs of Freeze<N>; add Freeze10."
+            )
+        if self.joint and self.fused:
+            raise ValueError("Joint has one encoder with its decoder and Fused has several encoders; leave one out.")
         if not 0 <= self.smoothing < 1:
             raise ValueError(f"A label smoothing lies between 0 and 1, not at {self.smoothing:g}; Smooth1en1 is 0.1.")
 
@@ -100,7 +115,9 @@ class Recipe:
         epochs = changes.get("epochs", cls.epochs)
         declared = {"compile": spec.compile, **spec.recipe}
         declared["warmup_epochs"] = min(declared.get("warmup_epochs", cls.warmup_epochs), epochs // WARMUP_SHARE)
-        return cls(**{**declared, **changes})
+        recipe = cls(**{**declared, **changes})
+        # one training has one recipe, and so one name
+        return replace(recipe, encoder_rate=None) if recipe.encoder_rate == recipe.usual_encoder_rate else recipe
 
     @property
     def validation_iterations(self) -> int:
@@ -115,11 +132,21 @@ class Recipe:
         """Learning rate of an epoch, counted from 0; ``plateau`` is the share that a plateau's cuts have left."""
         return self.initial_lr * share(self.schedule, epoch, self.epochs, self.warmup_epochs, plateau)
 
+    @property
+    def usual_encoder_rate(self) -> float:
+        """The encoder's part of the learning rate where no word says another."""
+        return UNFROZEN_SHARE if self.frozen_epochs else 1.0
+
+    @property
+    def encoder_apart(self) -> bool:
+        """Whether the encoder's rate is ever another than that of decoder or heads."""
+        return bool(self.frozen_epochs) or self.encoder_rate is not None
+
     def encoder_share(self, epoch: int) -> float:
         """The part of the learning rate that the encoder has in an epoch, counted from 0."""
-        if not self.frozen_epochs:
-            return 1.0
-        return 0.0 if epoch < self.frozen_epochs else UNFROZEN_SHARE
+        if epoch < self.frozen_epochs:
+            return 0.0
+        return self.usual_encoder_rate if self.encoder_rate is None else self.encoder_rate
 
     def as_dict(self) -> dict[str, Any]:
         """All fields, for JSON and checkpoints."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from nnunet_ext.trainers.freezing import forget_gradients
 from nnunet_ext.trainers.precision import loss_context
 
 
@@ -58,7 +59,11 @@ def _exchange(network: nn.Module, *, last: bool) -> AbstractContextManager[None]
 
 
 def update(network: nn.Module, optimiser: Optimizer, clip: float, scaler: Any = None) -> None:
-    """Scales the gradients down to the norm ``clip`` where theirs is larger, and lets the optimiser step."""
+    """Scales the gradients down to the norm ``clip`` where theirs is larger, and lets the optimiser step.
+
+    What has the rate 0 has no gradient: it neither moves nor counts.
+    """
+    forget_gradients(optimiser)
     if scaler is not None:
         scaler.unscale_(optimiser)
     torch.nn.utils.clip_grad_norm_(network.parameters(), clip)

@@ -3,68 +3,14 @@
 Grammar, the recipe's fields, the prediction of memory, ``nnunet_ext recipes`` and docs/trainers.md follow from it.
 """
 
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping
 from typing import Any
 
-from nnunet_ext.networks.tasks import CASE_LEVEL, DETECTION, SEGMENTATION, TASKS, Task
+from nnunet_ext.networks.tasks import CASE_LEVEL, DETECTION, SEGMENTATION
 from nnunet_ext.trainers.recipe import Recipe
+from nnunet_ext.trainers.word import NOTHING, NUMBER, PREDICTED, RATE, UNKNOWN, Fields, Word, number
 
-NUMBER = "[1-9][0-9]{0,5}"
-# one spelling for one number: 3en4 = 3e-4, as nnU-Net writes learning rates; 12 or 1.5 from 1 on
-RATE = r"[1-9](?:\.[0-9]*[1-9])?en[1-9][0-9]?|[1-9][0-9]*(?:\.[0-9]*[1-9])?"
 LARGEST_SEED = 2**32 - 1  # NumPy's generators take no larger one
-
-Fields = dict[str, Any]
-NOTHING, PREDICTED, UNKNOWN = "no", "predicted", "not predicted"
-
-
-@dataclass(frozen=True)
-class Word:
-    """One kind of word.
-
-    Attributes:
-        kind: what it sets, for messages.
-        pattern: what it looks like; its first group is its value.
-        example: how it is shown to the user.
-        sets: value -> fields of the recipe.
-        shape: how the word is written, for documents.
-        effect: what it does to a training, for documents.
-        default: what happens without it.
-        memory: field -> whether it changes the memory of a training step, and whether that is predicted.
-        shorter: value -> the word's one legal spelling, where it has a shorter one.
-        tasks: of the networks for which it means something.
-    """
-
-    kind: str
-    pattern: str
-    example: str
-    sets: Callable[[str], Fields]
-    shape: str
-    effect: str
-    default: str
-    memory: Mapping[str, str | Mapping[Any, str]]
-    shorter: Callable[[str], str | None] = lambda _: None
-    tasks: tuple[Task, ...] = TASKS
-
-    @cached_property
-    def regex(self) -> re.Pattern[str]:
-        """The compiled pattern, for whole words of ASCII."""
-        return re.compile(f"(?:{self.pattern})", re.ASCII)
-
-    def value(self, word: str) -> str:
-        """The value in a word of this kind."""
-        match = self.regex.fullmatch(word)
-        assert match is not None, f"{word} is no {self.kind}"
-        return match.group(1)
-
-
-def number(text: str) -> float:
-    """The number in a word: ``3en4`` is 3e-4."""
-    return float(text.replace("en", "e-"))
-
 
 # what an optimiser's word brings: nnU-Net's own for SGD, torch's defaults for the others
 OWN: Mapping[str, tuple[str, float]] = {"SGD": ("1en2", 3e-5), "Adam": ("1en3", 0.0), "AdamW": ("1en3", 1e-2)}
@@ -190,6 +136,30 @@ WORDS: tuple[Word, ...] = (
         tasks=(CASE_LEVEL,),
     ),
     Word(
+        "spread of errors",
+        "(Hetero)",
+        "Hetero",
+        lambda _: {"heteroscedastic": True},
+        "`Hetero`",
+        "a regression's head tells the spread of each case's error as well, and intervals come from it; case-level "
+        "networks",
+        "a number alone, whose interval is the same width for all cases",
+        {"heteroscedastic": NOTHING},
+        tasks=(CASE_LEVEL,),
+    ),
+    Word(
+        "weight of the segmentation",
+        f"Joint({RATE})",
+        "Joint1en1",
+        lambda weight: {"joint": number(weight)},
+        "`Joint<weight>`",
+        "the encoder is trained for the segmentation too, by the network's own decoder: the loss is that of the "
+        "columns and so many times Dice and cross-entropy; case-level networks",
+        "the columns alone",
+        {"joint": UNKNOWN},
+        tasks=(CASE_LEVEL,),
+    ),
+    Word(
         "gradient clipping",
         f"Clip({RATE})",
         "Clip1",
@@ -198,6 +168,16 @@ WORDS: tuple[Word, ...] = (
         "largest norm of all gradients together",
         "12",
         {"clip": NOTHING},
+    ),
+    Word(
+        "batch size",
+        f"Batch({NUMBER})",
+        "Batch8",
+        lambda count: {"batch": int(count)},
+        "`Batch<N>`",
+        "cases (patches) of a step, of all processes together",
+        "the plan's",
+        {"batch": UNKNOWN},
     ),
     Word(
         "gradient accumulation",
@@ -257,9 +237,31 @@ WORDS: tuple[Word, ...] = (
         "Freeze10",
         lambda epochs: {"frozen_epochs": int(epochs)},
         "`Freeze<N>`",
-        "the encoder's learning rate is 0 for N epochs and a tenth of the decoder's afterwards; for pretrained weights",
+        "the encoder stays as it is for N epochs and then learns at a tenth of the rate of decoder or heads; for "
+        "pretrained weights",
         "none",
         {"frozen_epochs": NOTHING},
+    ),
+    Word(
+        "unfrozen stages",
+        f"Unfreeze({NUMBER})",
+        "Unfreeze2",
+        lambda stages: {"unfrozen_stages": int(stages)},
+        "`Unfreeze<K>`",
+        "after `Freeze<N>` the last K stages of the encoder are trained, of each where there are several; those before "
+        "stay as they are",
+        "all stages",
+        {"unfrozen_stages": NOTHING},
+    ),
+    Word(
+        "encoder's rate",
+        f"EncoderRate({RATE})",
+        "EncoderRate2en1",
+        lambda part: {"encoder_rate": number(part)},
+        "`EncoderRate<part>`",
+        "the encoder's learning rate, as a part of that of decoder or heads",
+        "a tenth after `Freeze<N>`, else the same",
+        {"encoder_rate": NOTHING},
     ),
     Word(
         "validation interval",

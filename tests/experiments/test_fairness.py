@@ -9,7 +9,7 @@ from nnunet_ext.networks.registry import specs
 from nnunet_ext.trainers.recipe import FIELDS, NOT_COMPARED
 
 CONFIGURATION = {"patch_size": [128, 96, 64], "batch_size": 2}
-CASE_LEVEL = {"smoothing", "balanced", "covariates", "fused", "targets"}
+CASE_LEVEL = {"smoothing", "balanced", "heteroscedastic", "joint", "covariates", "fused", "multi_level", "targets"}
 NOT_LEARNT = {"validate_every", "seed", *NOT_COMPARED, *CASE_LEVEL}
 """Fields that change no weight, are another row of the matrix, or of networks that segment nothing."""
 

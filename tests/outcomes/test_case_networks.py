@@ -75,8 +75,9 @@ def test_the_pooled_maps_are_those_of_the_segmentation_networks_encoder_whose_we
     network.load_state_dict({**network.state_dict(), **{name: theirs[name] for name in own}})
     x = image(pooled, 3)
     with torch.no_grad():
-        deepest = whole.eval().encoder(x)[-1]
-        torch.testing.assert_close(network.eval().features(x), deepest.flatten(2).mean(2), rtol=1e-4, atol=1e-5)
+        flat = [each.flatten(2) for each in whole.eval().encoder(x)[-3:]]
+        expected = torch.cat([torch.cat((each.mean(2), each.amax(2)), 1) for each in flat], 1)
+        torch.testing.assert_close(network.eval().features(x), expected, rtol=1e-4, atol=1e-5)
 
 
 # --- pooling

@@ -66,10 +66,11 @@ def test_each_input_has_an_encoder_that_sees_its_channels_alone(trainer):
         before = network.features(x)
         x[:, 2] = torch.randn(16, 16, 16)
         after = network.features(x)
-    half = before.shape[1] // 2
-    assert network.n_features == 2 * half
-    assert not torch.allclose(before[:, :half], after[:, :half])
-    assert torch.equal(before[:, half:], after[:, half:])
+    parts = [width // 2 for width in network.encoder.output_channels[-3:] for _ in network.poolings]
+    of_inputs = [each.split([part for part in parts for _ in "12"], 1) for each in (before, after)]
+    assert network.n_features == 2 * sum(parts)
+    for index, (one, other) in enumerate(zip(*of_inputs, strict=True)):
+        assert torch.equal(one, other) == (index % 2 == 1), "the second input's features alone stay"
 
 
 def test_multi_level_fusion_projects_the_last_four_stages_of_both_inputs(pairs, tmp_path, monkeypatch):
@@ -146,6 +147,15 @@ def test_a_validation_and_a_prediction_read_them(pairs, tmp_path, monkeypatch, c
         assert main([*map(str, [*words, "--targets", table])]) == 0
         scores.append(tables.read(tmp_path / "out").of("score").loc["case4", "prediction"])
     assert scores[0] != scores[1], "age is read"
+
+
+def test_after_the_first_phase_the_last_stages_of_each_encoder_are_trained(pairs, tmp_path, monkeypatch):
+    use(monkeypatch, pairs, tmp_path / "results")
+    made = trainer_for(pairs, PREFIX + "CaseUNet3D_XS_NoAug_Freeze1_Unfreeze2_2epochs_iter1_Fused_seed1")
+    made.initialize()
+    trained = {name.rpartition(".")[0] for name, p in made.network.encoder.named_parameters() if p.requires_grad}
+    stages = {tuple(name.split(".")[1:4]) for name in trained}
+    assert stages == {(str(i), "trunk", str(k)) for i in (0, 1) for k in (1, 2)}
 
 
 def single(seed, path):

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 from importlib.resources import files
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import nn
 
 from nnunet_ext.outcomes import losses
 from nnunet_ext.outcomes.columns import Column
+from nnunet_ext.outcomes.conformal import half_width
 from nnunet_ext.outcomes.heads import HEADS, Heads, OrdinalHead, SurvivalHead
 from nnunet_ext.outcomes.losses import CaseLoss
 
@@ -167,6 +169,61 @@ def test_class_loss_smoothing_and_weights_by_hand():
 def test_regression_loss_is_hubers():
     found = losses.regression_loss(torch.tensor([[0.0], [0.0]]), torch.tensor([0.5, -3.0]))
     assert found.tolist() == pytest.approx([0.125, 2.5])
+
+
+def test_the_loss_of_a_spread_by_hand():
+    outputs = torch.tensor([[1.0, 0.0], [1.0, math.log(4.0)]], requires_grad=True)
+    found = losses.spread_loss(outputs, torch.tensor([3.0, 3.0]))
+    assert found.tolist() == pytest.approx([2.0, 2 * (math.log(4) / 2 + 0.5)])
+    found.sum().backward()
+    # by the likelihood alone the gradient of the value is residual / variance; it counts by the deviation
+    assert outputs.grad[:, 0].tolist() == pytest.approx([-2.0, -2 / 4 * 2])
+    assert outputs.grad[:, 1].tolist() == pytest.approx([0.5 - 2, (0.5 - 2 / 4) * 2])
+
+
+def noisy(n, seed):
+    """A number whose noise grows with x: features (n, 1), values (n,), and the noise's standard deviation."""
+    x = torch.rand(n, 1, generator=torch.Generator().manual_seed(seed)).double() * 4 - 2
+    deviation = torch.exp(0.8 * x[:, 0] - 0.5)
+    noise = torch.randn(n, generator=torch.Generator().manual_seed(seed + 1)).double()
+    return x, 10 + 3 * x[:, 0] + deviation * noise, deviation
+
+
+def fitted_to_noise(column):
+    x, y, _ = noisy(2000, 0)
+    heads = Heads(1, (column,)).double()
+    heads.start(y[:, None], torch.zeros(len(y), 1))
+    target, loss = heads.target(y[:, None], torch.zeros(len(y), 1)), CaseLoss((column,))
+    optimiser = torch.optim.Adam(heads.parameters(), 0.05)
+    for _ in range(400):
+        optimiser.zero_grad()
+        loss(heads(x), target).backward()
+        optimiser.step()
+    return heads
+
+
+def test_intervals_of_a_spread_cover_where_the_noise_is_small_and_where_it_is_large_and_conformal_ones_do_not():
+    """Known noise that grows with x, on new cases; both kinds cover nine of ten in all."""
+    x, y, deviation = noisy(4000, 7)
+    heads = fitted_to_noise(replace(SCORE, spread=True))
+    told = heads.read(heads(x))["score"]
+    reach = (told["upper"] - told["value"]).detach()
+    np.testing.assert_allclose((reach / (1.6449 * deviation)).numpy(), 1, atol=0.15)
+    plain = fitted_to_noise(SCORE)
+    calibration = noisy(1000, 17)
+    residuals = calibration[1] - plain.read(plain(calibration[0]))["score"]["value"].detach()
+    half = half_width(residuals.numpy(), 0.9)
+    value = plain.read(plain(x))["score"]["value"].detach()
+    inside = {
+        "spread": ((told["lower"] <= y) & (y <= told["upper"])).double(),
+        "conformal": ((value - half <= y) & (y <= value + half)).double(),
+    }
+    shares = {k: [part.mean().item() for part in (v, v[x[:, 0] < -1], v[x[:, 0] > 1])] for k, v in inside.items()}
+    assert shares["spread"] == pytest.approx([0.9, 0.9, 0.9], abs=0.03)
+    assert shares["conformal"][0] == pytest.approx(0.9, abs=0.03)
+    assert shares["conformal"][1] > 0.99, "too wide where the noise is small"
+    assert shares["conformal"][2] < 0.8, "too narrow where it is large"
+    assert reach.mean() < half, "and wider on the whole"
 
 
 # --- all together

@@ -1,6 +1,7 @@
 """``nnunet_ext predict-cases``: raw images to the table, with the truth where it is given."""
 
 import math
+import shutil
 
 import nibabel as nib
 import numpy as np
@@ -11,6 +12,7 @@ from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPre
 from nnunet_ext.cli import main
 from nnunet_ext.outcomes import results as tables
 from nnunet_ext.outcomes.model import load_model
+from nnunet_ext.outcomes.prediction import case_outputs
 from tests.outcomes.conftest import CPU, NAME, TABLE, fold_of
 from tests.trainers import workspace
 from tests.trainers.conftest import use
@@ -78,6 +80,33 @@ def test_what_is_predicted_is_what_the_network_says_of_the_preprocessed_image(mo
     expected = read.networks[0].heads.read(outputs[None])["stage"]["probabilities"][0].tolist()
     row = tables.read(tmp_path / "out").of("stage").loc["case4"]
     np.testing.assert_allclose([row[f"p_{level}"] for level in ("I", "II", "III")], expected, rtol=1e-4)
+
+
+def test_a_case_is_mirrored_as_its_training_allows_unless_that_is_switched_off(model, images, tmp_path, monkeypatch):
+    """The training had no mirroring: a copy of its checkpoint says that two axes are allowed."""
+    copied = tmp_path / "results" / model.parent.name / model.name
+    shutil.copytree(model, copied)
+    path = copied / "fold_0" / "checkpoint_final.pth"
+    content = torch.load(path, weights_only=True)
+    assert content["inference_allowed_mirroring_axes"] is None
+    torch.save({**content, "inference_allowed_mirroring_axes": (0, 2)}, path)
+    monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
+    said = {}
+    for out, words in (("plain", ["--disable_tta"]), ("mirrored", [])):
+        assert predict(images, tmp_path / out, *words) == 0
+        said[out] = tables.read(tmp_path / out)
+        assert said[out].facts["mirrored"] == (not words)
+    scores = {out: float(found.of("score").loc["case4", "prediction"]) for out, found in said.items()}
+    read = load_model(copied, [0], "checkpoint_final.pth", CPU)
+    image = read.preprocessed(sorted(images.glob("case4_*")))
+    outputs = [
+        case_outputs(read.networks[0], image.flip(axes), read.configuration.patch_size, CPU, read.precision)
+        for axes in ((), (1,), (3,), (1, 3))
+    ]
+    values = [read.networks[0].heads.read(each[None])["score"]["value"].item() for each in outputs]
+    assert scores["plain"] == pytest.approx(values[0], rel=1e-5)
+    assert scores["mirrored"] == pytest.approx(np.mean(values), rel=1e-5)
+    assert abs(scores["mirrored"] - scores["plain"]) > 1e-4
 
 
 def test_folds_are_averaged(model, images):

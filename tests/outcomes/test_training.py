@@ -10,7 +10,9 @@ from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 
 from nnunet_ext.networks.registry import PREFIX
 from nnunet_ext.outcomes import results as tables
+from nnunet_ext.outcomes import validation
 from nnunet_ext.outcomes.conformal import half_width
+from nnunet_ext.outcomes.model import load_model
 from nnunet_ext.outcomes.prediction import case_outputs, patches
 from nnunet_ext.outcomes.trainer import CaseTrainer
 from nnunet_ext.outcomes.validation import left_out_intervals
@@ -198,6 +200,8 @@ def test_words_of_another_task_are_refused(name, message):
     [
         ("Smooth2.5en1", {"smoothing": 0.25}),
         ("Balanced", {"balanced": True}),
+        ("Hetero", {"heteroscedastic": True}),
+        ("Joint5en1", {"joint": 0.5}),
         ("Target2", {"targets": "2"}),
         ("Target1and3", {"targets": "1and3"}),
         ("Freeze5", {"frozen_epochs": 5}),
@@ -206,6 +210,39 @@ def test_words_of_another_task_are_refused(name, message):
 def test_a_word_sets_its_fields(word, fields):
     plain, worded = (parse(f"{PREFIX}CaseDualBranchGhost{suffix}").recipe.as_dict() for suffix in ("", f"_{word}"))
     assert {name: value for name, value in worded.items() if plain[name] != value} == fields
+
+
+def test_an_epoch_begins_with_the_statistics_of_what_is_frozen_held(nnunet, case_dataset):
+    trainer = trainer_for(case_dataset, PREFIX + "CaseResNet18_Freeze1_Unfreeze1_2epochs_iter1_Target1_seed1")
+    trainer.initialize()
+    network = trainer.network
+    for epoch, training in ((0, [False, False]), (1, [False, True])):
+        trainer.current_epoch = epoch
+        trainer.on_train_epoch_start()
+        assert [network.encoder.bn1.training, network.encoder.layer4[0].bn1.training] == training
+        assert network.heads.training
+
+
+def test_with_a_spread_a_numbers_interval_is_its_heads(nnunet, case_dataset):
+    """Two validation cases would be too few for a conformal one; the skill is of the value alone."""
+    name = PREFIX + "CaseUNet3D_XS_Hetero_NoAug_1epochs_iter1_Target3_seed7"
+    train(name)
+    found = tables.read(fold_of(nnunet, name) / "validation").of("score")
+    lower, upper = found["lower"].astype(float), found["upper"].astype(float)
+    assert (lower < upper).all()
+    np.testing.assert_allclose((lower + upper) / 2, found["prediction"].astype(float))
+    model = load_model(fold_of(nnunet, name).parent, [0], "checkpoint_final.pth", CPU)
+    assert model.columns[0].spread
+    assert model.reach == {}
+    trainer = trainer_for(case_dataset, name)
+    trainer.initialize()
+    outputs, target = torch.tensor([[0.5, 3.0]]), torch.tensor([[[1.5, 0.0]]])
+    assert trainer._mean_losses(outputs, target).tolist() == pytest.approx([0.5])
+
+
+def test_without_a_number_there_is_no_spread(nnunet, case_dataset):
+    with pytest.raises(ValueError, match="Hetero is for columns of the kind regression, and none is trained"):
+        trainer_for(case_dataset, NAME.replace("NoAug", "Hetero_NoAug").replace("_seed7", "_Target1_seed7"))
 
 
 def test_a_word_chooses_columns_and_others_change_the_loss(nnunet, case_dataset):
@@ -278,6 +315,51 @@ def test_a_cases_outputs_are_the_mean_over_its_patches():
     taken = [p.flatten(1).mean(1) for p in patches(image, size)]
     assert len(taken) > 8, "more than one forward pass"
     torch.testing.assert_close(case_outputs(Means(), image, size, CPU, "device"), torch.stack(taken).mean(0))
+
+
+class Corner(torch.nn.Module):
+    """Gives a corner voxel of each channel: it knows left from right."""
+
+    def forward(self, x):
+        return x.flatten(2)[..., 0] ** 2
+
+
+def mirrored_by_hand(image, axes):
+    """All sets of axes (of the image without its channels), each mirrored for itself."""
+    forms = [image]
+    for axis in axes:
+        forms += [np.flip(form, axis + 1) for form in forms]
+    return forms
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2), (1,), (0, 2), None])
+def test_mirrored_forms_are_averaged_by_their_outputs(axes):
+    image = torch.randn(2, 6, 4, 5)
+    forms = mirrored_by_hand(image.numpy(), axes or ())
+    expected = np.mean([form[:, 0, 0, 0] ** 2 for form in forms], 0)
+    assert len({tuple(form[:, 0, 0, 0]) for form in forms}) == 2 ** len(axes or ())
+    found = case_outputs(Corner(), image, (6, 4, 5), CPU, "device", None, axes)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_mirroring_and_a_window_are_averaged_together():
+    image = torch.randn(3, 9, 4, 4)
+    found = case_outputs(Corner(), image, (4, 4, 4), CPU, "device", None, (0,))
+    each = [(patch[:, z, 0, 0] ** 2) for patch in patches(image, (4, 4, 4)) for z in (0, 3)]
+    torch.testing.assert_close(found, torch.stack(each).mean(0))
+
+
+def test_the_validation_mirrors_as_the_training_did_and_an_early_stop_does_not(nnunet, case_dataset, monkeypatch):
+    trainer = trainer_for(case_dataset)
+    trainer.initialize()
+    seen = []
+    monkeypatch.setattr(validation, "outputs_of", lambda _, cases, axes=None: seen.append(axes) or torch.zeros(2, 8))
+    monkeypatch.setattr(validation, "write", lambda *_: {})
+    for axes in ((0, 1), None):
+        trainer.inference_allowed_mirroring_axes = axes
+        trainer.perform_actual_validation()
+    trainer.full_volume_score()
+    assert seen == [(0, 1), None, None]
 
 
 def test_left_out_intervals_are_conformal_by_the_other_cases_and_cover():

@@ -107,6 +107,38 @@ def test_many_words_at_once_train_resume_and_predict_in_their_precision(nnunet):
     assert set(seen) == {torch.bfloat16}
 
 
+BATCH = "nnUNetTrainer_UNet3D_XS_Batch3_NoAug_1epochs_iter1_seed7"
+
+
+def test_a_batch_of_another_size_than_the_plans(nnunet):
+    trainer = quick(BATCH)
+    trainer.run_training()
+    assert trainer.batch_size == 3
+    assert len(next(trainer.dataloader_train.source)["keys"]) == 3
+    assert json.loads((fold(nnunet, BATCH) / "recipe.json").read_text())["batch"] == 3
+    plans = json.loads((model_folder(nnunet, BATCH) / "plans.json").read_text())
+    assert plans["configurations"]["3d_fullres"]["batch_size"] == 2, "the plans are as they were"
+    other = quick(name("1epochs"))
+    other.initialize()
+    assert other.batch_size == 2
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 4])
+def test_a_batch_is_shared_by_processes_as_nnunet_shares_the_plans(nnunet, monkeypatch, processes):
+    trainer = quick(BATCH)
+    trainer.is_ddp, shares = True, []
+    for rank in range(processes):
+        monkeypatch.setattr(torch.distributed, "get_world_size", lambda: processes)
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
+        if processes > 3:
+            with pytest.raises(ValueError, match="Batch3 is shared by 4 processes, and each needs a case"):
+                trainer._set_batch_size_and_oversample()
+            return
+        trainer._set_batch_size_and_oversample()
+        shares.append(trainer.batch_size)
+    assert sum(shares) == 3
+
+
 @pytest.fixture
 def dice_of_volumes(monkeypatch):
     """Plays the Dice on full volumes: of the network now, then of the best checkpoint, and so on."""

@@ -13,7 +13,8 @@ from nnunet_ext.trainers.naming import kind_of, legal_name, merged, networks_lik
 from nnunet_ext.trainers.words import WORDS
 
 PLAIN = [spec for spec in specs() if "S" in spec.sizes and spec.task == SEGMENTATION]
-EXAMPLES = [w.example for w in WORDS if w.kind != "frozen encoder" and SEGMENTATION in w.tasks]
+NO_EXAMPLE = ("frozen encoder", "unfrozen stages")  # of few epochs, and only after it
+EXAMPLES = [w.example for w in WORDS if w.kind not in NO_EXAMPLE and SEGMENTATION in w.tasks]
 BY_TRAINER = {spec.trainer: spec for spec in specs()}
 
 
