@@ -18,7 +18,7 @@ ONE_SIZE: Mapping[str, int] = {"S": 64}
 # a perceptron before the heads, as classifiers of photographs are fine-tuned for a value
 PERCEPTRON = {"hidden": (512, 256), "dropout": 0.3}
 
-# The encoders of the zoo end in instance normalisation, whose means over a map say nothing; its maxima and earlier maps do
+# the encoders of the zoo end in instance normalisation: means of a map say little, its maxima and earlier maps do
 POOLED = {"scales": 3, "poolings": ("mean", "max")}
 
 # trainer's name after "Case" -> timm's name of architecture and weights
