@@ -28,7 +28,7 @@ class CaseNetwork(Network):
         encoder: gives maps (B, C_i, ...) from high to low resolution and names their channels in ``output_channels``.
         outputs: O of a linear head; who has other heads puts them at ``heads``.
         initialize: for the weights of the encoder; nnU-Net's trainer applies it.
-        scales: so many of the last maps are pooled and concatenated.
+        scales: so many of the last maps are pooled and concatenated, or all there are.
         poolings: names of ``POOLINGS``; what they give is concatenated.
 
     ``covariates`` is how many of the last input channels go past the encoder to the heads; 0 at first.
@@ -52,18 +52,6 @@ class CaseNetwork(Network):
     def put(self, encoder: nn.Module) -> None:
         """Gives the network another encoder; its heads must be made for ``n_features`` then."""
         self.encoder = encoder
-        self.n_features = sum(self.pooled_widths)
-
-    def pool(self, scales: int) -> None:
-        """Pools so many of the last maps; the heads must be made for ``n_features`` then.
-
-        Raises:
-            ValueError: the encoder has fewer maps.
-        """
-        levels: Sequence[int] = self.encoder.output_channels  # type: ignore[assignment]
-        if len(levels) < scales:
-            raise ValueError(f"{scales} stages are to be pooled, but the encoder has {len(levels)}; choose another.")
-        self.scales = scales
         self.n_features = sum(self.pooled_widths)
 
     @property
@@ -110,9 +98,3 @@ class FusedEncoders(nn.Module):
         """(B, C, Z, Y, X) -> the maps of all levels."""
         maps = [encoder(x[:, group]) for encoder, group in zip(self.each, self.groups, strict=True)]
         return [torch.cat(level, 1) for level in zip(*maps, strict=True)]
-
-
-def all_stages(encoder: nn.Module) -> None:
-    """Makes an encoder give the maps of all its stages, where it gives its pooled features otherwise (timm's)."""
-    if (give_stages := getattr(encoder, "give_stages", None)) is not None:
-        give_stages()

@@ -18,6 +18,9 @@ ONE_SIZE: Mapping[str, int] = {"S": 64}
 # a perceptron before the heads, as classifiers of photographs are fine-tuned for a value
 PERCEPTRON = {"hidden": (512, 256), "dropout": 0.3}
 
+# the encoders of the zoo end in instance normalisation: means of a map say little, its maxima and earlier maps do
+POOLED = {"scales": 3, "poolings": ("mean", "max")}
+
 # trainer's name after "Case" -> timm's name of architecture and weights
 TIMM_BACKBONES: Mapping[str, str] = {
     "ResNet50": "resnet50.a1_in1k",
@@ -49,6 +52,7 @@ def pooled(spec: NetworkSpec) -> NetworkSpec:
         task=CASE_LEVEL,
         recipe=recipe,
         recipe_source=recipes.CASE_SOURCE,
+        head=POOLED,
         compile=False,
     )
 

@@ -152,11 +152,15 @@ class BranchEncoder(nn.Module):
         self.nonlin, self.nonlin_kwargs = topology.nonlin, dict(topology.nonlin_kwargs)
         self.dropout_op, self.dropout_op_kwargs = topology.dropout_op, topology.dropout_op_kwargs
 
-    def without_skips(self) -> None:
-        """Drops what only a decoder reads: the fusions before the one that the trunk goes on from."""
-        self.n_skipped = max(self.n_skipped, len(self.fusions) - 1)
+    def without_skips(self, kept: int) -> None:
+        """Drops what only a decoder reads: fusions that are not among the last ``kept`` maps nor the trunk's input."""
+        if not len(self.fusions):
+            return
+        before = len(self.fusions) + len(self.trunk) - kept
+        self.n_skipped = max(self.n_skipped, min(len(self.fusions) - 1, before))
         for k in range(self.n_skipped):
             self.fusions[k] = nn.Identity()
+        self.output_channels = self.output_channels[self.n_skipped :]
 
     def stage_modules(self) -> list[list[nn.Module]]:
         """The modules of each stage, high to low resolution: of all branches with their fusion, then of the trunk."""

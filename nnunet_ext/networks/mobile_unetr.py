@@ -142,7 +142,7 @@ class MobileUNETR(Network):
 
     @classmethod
     def pooled_encoder(
-        cls, input_channels: int, topology: Topology, *, width: int, image_channels: int | None = None
+        cls, input_channels: int, topology: Topology, *, scales: int, width: int, image_channels: int | None = None
     ) -> MobileEncoder:
         """The encoder alone, for heads on its pooled maps: its stages are a chain, nothing is for a decoder only."""
         return MobileEncoder(input_channels, topology, level_widths(topology, width))

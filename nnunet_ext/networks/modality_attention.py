@@ -65,9 +65,9 @@ class ModalityAttentionEncoder(BranchEncoder):
         fused = self.output_channels[: len(self.fusions)]
         self.gates = nn.ModuleList(ModalityGate(len(branches), channels) for channels in fused)
 
-    def without_skips(self) -> None:
+    def without_skips(self, kept: int) -> None:
         """See the base class; the weights of those fusions go too."""
-        super().without_skips()
+        super().without_skips(kept)
         for k in range(self.n_skipped):
             self.gates[k] = nn.Identity()
 

@@ -134,7 +134,7 @@ def _pooled(
     from nnunet_ext.networks.case import CaseNetwork
 
     network = class_of(spec)
-    encoder = network.pooled_encoder(input_channels, topology, **options)
+    encoder = network.pooled_encoder(input_channels, topology, scales=spec.pooling.get("scales", 1), **options)
     return CaseNetwork(encoder, outputs, network.initialize, **spec.pooling)
 
 

@@ -91,7 +91,7 @@ class ResNet18(nn.Module):
         self.excitation = SqueezeExcitation(channels) if squeeze_excitation else nn.Identity()
 
     @classmethod
-    def pooled_encoder(cls, input_channels: int, topology: Topology, **options: Any) -> "ResNet18":
+    def pooled_encoder(cls, input_channels: int, topology: Topology, *, scales: int, **options: Any) -> "ResNet18":
         """The encoder itself."""
         return cls(input_channels, topology, **options)
 

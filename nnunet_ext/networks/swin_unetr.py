@@ -143,9 +143,9 @@ class SwinUNETR(Network):
 
     @classmethod
     def pooled_encoder(
-        cls, input_channels: int, topology: Topology, *, width: int, image_channels: int | None = None
+        cls, input_channels: int, topology: Topology, *, scales: int, width: int, image_channels: int | None = None
     ) -> SwinTransformer:
-        """The encoder alone, for heads on its pooled maps."""
+        """The encoder alone, for heads on its last maps."""
         encoder = SwinTransformer(input_channels, topology, level_widths(topology, width))
         encoder.without_skips()
         return encoder

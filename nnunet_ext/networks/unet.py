@@ -101,12 +101,19 @@ class BranchUNet(Network):
 
     @classmethod
     def pooled_encoder(
-        cls, input_channels: int, topology: Topology, *, width: int, efficient_decoder: bool = False, **options: Any
+        cls,
+        input_channels: int,
+        topology: Topology,
+        *,
+        scales: int,
+        width: int,
+        efficient_decoder: bool = False,
+        **options: Any,
     ) -> BranchEncoder:
-        """The encoder alone, for heads on its pooled maps."""
+        """The encoder alone, for heads on its last ``scales`` maps."""
         decoder = EfficientDecoder if efficient_decoder else Decoder
         encoder = cls.encoder_class(input_channels, topology, width, first_skip=decoder.first_stage, **options)
-        encoder.without_skips()
+        encoder.without_skips(scales)
         return encoder
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:

@@ -130,9 +130,16 @@ class UNETR(Network):
 
     @classmethod
     def pooled_encoder(
-        cls, input_channels: int, topology: Topology, *, width: int, hidden: int, image_channels: int | None = None
+        cls,
+        input_channels: int,
+        topology: Topology,
+        *,
+        scales: int,
+        width: int,
+        hidden: int,
+        image_channels: int | None = None,
     ) -> VisionTransformer:
-        """The encoder alone, for heads on its pooled maps."""
+        """The encoder alone, for heads on the transformer's output: its other maps are lifted for a decoder."""
         encoder = VisionTransformer(input_channels, topology, level_widths(topology, width, hidden))
         encoder.without_skips()
         return encoder

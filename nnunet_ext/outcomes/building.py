@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from nnunet_ext.networks import tasks
-from nnunet_ext.networks.case import CaseNetwork, FusedEncoders, all_stages
+from nnunet_ext.networks.case import CaseNetwork, FusedEncoders
 from nnunet_ext.networks.case_zoo import PERCEPTRON
 from nnunet_ext.networks.spec import NetworkSpec
 from nnunet_ext.outcomes.columns import REGRESSION, Column, Schema, schema_from
@@ -96,13 +96,12 @@ def build_case_network(
     """
     groups = list(declared.inputs.values()) if declared is not None and recipe.fused else []
     check_fusion(spec, recipe)
+    if recipe.multi_level:
+        spec = replace(spec, head={**spec.head, "scales": LEVELS})
     counts = [len(group) for group in groups] or [channels[0]]
     make = _with_decoder if recipe.joint else _pooled
     networks = [make(spec, size, recipe, configuration, (count, channels[1])) for count in counts]
     network = networks[0]
-    if recipe.multi_level:
-        for each in networks:
-            all_stages(each.encoder)
     if groups:
         network.put(FusedEncoders([each.encoder for each in networks], groups))
     if declared is not None and recipe.covariates:
@@ -116,7 +115,6 @@ def _heads(network: CaseNetwork, spec: NetworkSpec, recipe: Recipe, declared: Sc
     options = spec.perceptron or (PERCEPTRON if several or recipe.multi_level else {})
     if not recipe.multi_level:
         return Heads(network.n_features + network.covariates, columns, **options)
-    network.pool(LEVELS)
     projection = Projection(network.pooled_widths, PROJECTED, network.covariates)
     return Heads(network.n_features + network.covariates, columns, **options, projection=projection)
 

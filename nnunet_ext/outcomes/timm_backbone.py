@@ -42,9 +42,12 @@ class TimmEncoder(nn.Module):
         self.output_channels = [self.model.num_features if self.model.num_features else self.model.head_hidden_size]
 
     @classmethod
-    def pooled_encoder(cls, input_channels: int, topology: Topology, **options: Any) -> "TimmEncoder":
-        """The encoder itself."""
-        return cls(input_channels, topology, **options)
+    def pooled_encoder(cls, input_channels: int, topology: Topology, *, scales: int, **options: Any) -> "TimmEncoder":
+        """The encoder itself; with the maps of its stages where several are to be pooled."""
+        encoder = cls(input_channels, topology, **options)
+        if scales > 1:
+            encoder.give_stages()
+        return encoder
 
     def stage_modules(self) -> list[list[nn.Module]]:
         """The modules of each resolution that timm names (``feature_info``); what follows the last is of the last."""

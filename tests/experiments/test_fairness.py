@@ -79,6 +79,13 @@ def test_what_differs_is_called_out_with_who_has_which():
     assert "| clip |" in told.splitlines()[4], "a column for each field in which rows differ"
 
 
+def test_a_word_for_the_batch_is_told_of_one_row_and_of_all():
+    told = note(methods("UNet3D UNETR", {"UNet3D": ["Batch4"]}), CONFIGURATION, 1)
+    assert "patch (128x96x64) and augmentation" in told
+    assert "* batch: 4 for UNet3D_Batch4; " in told
+    assert "batch (4)" in note(methods("UNet3D UNETR", {"UNet3D": ["Batch4"], "UNETR": ["Batch4"]}), CONFIGURATION, 1)
+
+
 def test_the_table_is_whole():
     lines = [line for line in note(methods("UNet3D UNETR"), CONFIGURATION, 1).splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in lines}) == 1

@@ -41,6 +41,7 @@ def folder(tmp_path, monkeypatch):
         ("UNet3D", ["XS"], "UNet3D_XS_NoMirror_1epochs_iter2"),
         ("UNet3D", ["NoAug", "250epochs", "iter9"], "UNet3D_NoAug_1epochs_iter2"),
         ("UNet3D", ["Warmup20", "Freeze5", "Stop50", "ValEvery7"], "UNet3D_NoMirror_1epochs_iter2"),
+        ("UNet3D", ["Freeze5", "Unfreeze2", "EncoderRate2en1"], "UNet3D_NoMirror_EncoderRate2en1_1epochs_iter2"),
         ("UNETR", ["Adam", "Clip1", "CoordConv", "BF16"], "UNETR_CoordConv_Adam_Clip1_BF16_NoMirror_1epochs_iter2"),
         ("ROIUNet3D", ["Tiny"], "ROIUNet3D_Tiny_NoMirror_1epochs_iter2"),
     ],

@@ -66,10 +66,11 @@ def test_each_input_has_an_encoder_that_sees_its_channels_alone(trainer):
         before = network.features(x)
         x[:, 2] = torch.randn(16, 16, 16)
         after = network.features(x)
-    half = before.shape[1] // 2
-    assert network.n_features == 2 * half
-    assert not torch.allclose(before[:, :half], after[:, :half])
-    assert torch.equal(before[:, half:], after[:, half:])
+    parts = [width // 2 for width in network.encoder.output_channels[-3:] for _ in network.poolings]
+    of_inputs = [each.split([part for part in parts for _ in "12"], 1) for each in (before, after)]
+    assert network.n_features == 2 * sum(parts)
+    for index, (one, other) in enumerate(zip(*of_inputs, strict=True)):
+        assert torch.equal(one, other) == (index % 2 == 1), "the second input's features alone stay"
 
 
 def test_multi_level_fusion_projects_the_last_four_stages_of_both_inputs(pairs, tmp_path, monkeypatch):

@@ -72,6 +72,24 @@ def test_the_loss_is_that_of_the_columns_and_so_many_times_nnunets(nnunet, case_
     assert without == {"decoder.seg_layers.0.weight", "decoder.seg_layers.0.bias"}
 
 
+def test_a_batch_is_learnt_by_heads_and_decoder(nnunet, case_dataset):
+    trainer = initialised(case_dataset)
+    optimiser = torch.optim.AdamW(trainer.network.parameters(), 3e-3)
+    batch = trainer._with_targets(batch_of(trainer))
+    parts = []
+    for _ in range(12):
+        optimiser.zero_grad()
+        trainer.loss(trainer.network(batch["data"]), batch["target"]).backward()
+        optimiser.step()
+        parts.append({name: value.item() for name, value in trainer.loss_parts.take().items()})
+    assert parts[0].keys() == {
+        *(f"loss of {name}" for name in ("grade", "stage", "score", "days")),
+        "overlap",
+        "voxels",
+    }
+    assert all(parts[-1][name] < parts[0][name] for name in parts[0])
+
+
 def test_encoder_and_decoder_are_the_segmentation_networks_and_its_checkpoint_is_a_start(
     nnunet, case_dataset, tmp_path
 ):

@@ -42,6 +42,13 @@ def test_a_detector_has_one_output():
     assert found == memory(*arguments, classes=1, image_channels=4)
 
 
+def test_a_words_batch_counts_in_place_of_the_plans():
+    spec, size = registry.find("unet3d_XS")
+    larger = of_network(spec, size, {}, {**CONFIGURATION, "batch_size": 5}, DATASET, "cpu")
+    assert of_network(spec, size, {"batch": 5}, CONFIGURATION, DATASET, "cpu") == larger
+    assert larger[1] == ()
+
+
 def test_missing_modalities_are_refused():
     spec, size = registry.find("dualbranch_14_ghostnet_XS")
     with pytest.raises(ValueError, match="T1"):
