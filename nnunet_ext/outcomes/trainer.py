@@ -73,7 +73,7 @@ class CaseTrainer(ExtTrainer):
         plans = {**plans, DECLARED: declaration(self.targets.schema, self.columns, self.recipe)}
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.enable_deep_supervision = bool(self.recipe.joint)
-        self.build_network_architecture = self._network_with_heads  # type: ignore[method-assign] # of this training
+        self.build_network_architecture = self.network_with_heads  # type: ignore[method-assign] # of this training
 
     @classmethod
     def build_network_architecture(
@@ -84,16 +84,16 @@ class CaseTrainer(ExtTrainer):
         num_output_channels: int,
         enable_deep_supervision: bool = True,
     ) -> nn.Module:
-        """Of an encoder to which weights are imported; a training builds by :meth:`_network_with_heads`.
+        """What nnU-Net's predictor calls; trainings, and who imports weights, build by :meth:`network_with_heads`.
 
         Raises:
             ValueError: the plans are a trained model's, so that its caller wants a segmentation (nnUNetv2_predict).
         """
         refuse_segmentation(cls.__name__, plans_manager.plans)
-        return cls._network_with_heads(plans_manager, configuration_manager, num_input_channels, num_output_channels)
+        return cls.network_with_heads(plans_manager, configuration_manager, num_input_channels, num_output_channels)
 
     @classmethod
-    def _network_with_heads(
+    def network_with_heads(
         cls,
         plans_manager: PlansManager,
         configuration_manager: ConfigurationManager,

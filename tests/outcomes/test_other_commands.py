@@ -7,6 +7,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunet_ext.cli import main
@@ -61,6 +62,15 @@ def test_what_explains_segmentations_says_the_same(model, image, tmp_path, capsy
     assert not (tmp_path / "out").exists()
 
 
+@pytest.fixture
+def threads():
+    """The cascade's command takes all cores; sums of later tests depend on their number."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads")
 def test_so_does_the_cascade(model, image, tmp_path, monkeypatch, capsys):
     words = ["-i", image / "images", "-o", tmp_path / "out", "-d", workspace.DATASET, "-tr", NAME, "-c", "3d_fullres"]
     words += ["-f", "0", "-roi_tr", NAME, "-roi_c", "3d_fullres", "-roi_f", "0", "-device", "cpu"]
