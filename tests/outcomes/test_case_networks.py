@@ -77,9 +77,7 @@ def test_the_pooled_maps_are_those_of_the_segmentation_networks_encoder_whose_we
     network.load_state_dict({**network.state_dict(), **{name: theirs[name] for name in own}})
     x = image(pooled, 3)
     with torch.no_grad():
-        kept = (
-            1 if spec.trainer in ("UNETR", "SwinUNETR") else 3
-        )  # their inner maps go through blocks of the decoder
+        kept = 1 if spec.trainer in ("UNETR", "SwinUNETR") else 3  # their inner maps go through blocks of the decoder
         flat = [each.flatten(2) for each in whole.eval().encoder(x)[-kept:]]
         expected = torch.cat([torch.cat((each.mean(2), each.amax(2)), 1) for each in flat], 1)
         found = network.eval().features(x)[:, -expected.shape[1] :]
