@@ -9,12 +9,16 @@ ranking.csv, stage_wise_pam_results.csv, runs.csv, learning_curves.png, model_co
 parameter_efficiency.png, ranking.png, interactive_3d_analysis.html (opens without a network) and overlays/, the worst
 cases first. Needs the extra `report` (pip install "nnunet_ext[report]"). The exit code is 1
 if trainings were left out or cases failed, or if --verify finds another value.
+
+Case-level trainings are judged as by nnunet_ext outcomes RESULTS -o DIR, whose files are written then.
 """
 
 import argparse
 import math
 import os
+import shlex
 import sys
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,6 +77,8 @@ def run(args: argparse.Namespace) -> int:
     _check_options(args)
 
     found = runs.find_runs(args.results)
+    if not found.runs and _are_of_cases(found.left_out):
+        return _outcomes(args)
     if not found.runs:
         raise ValueError(f"No training is finished: {_told(found.left_out)}.")
     kept = runs.complete(found.runs)
@@ -93,6 +99,30 @@ def run(args: argparse.Namespace) -> int:
     if failed:
         print(f"{len(failed)} cases failed in some training and count with the worst values: {', '.join(failed[:10])}")
     return int(bool(left_out or failed))
+
+
+def _are_of_cases(left_out: "Mapping[str, str]") -> bool:
+    """Whether one of the trainings left out is finished and predicts case-level targets."""
+    from nnunet_ext.evaluation.runs import FINAL, OF_CASES, VALIDATION
+
+    folders = [Path(folder) for folder in left_out]
+    return any((each / FINAL).is_file() and (each / VALIDATION / OF_CASES).is_file() for each in folders)
+
+
+def _outcomes(args: argparse.Namespace) -> int:
+    """Hands over to the command for case-level results, whose options are others.
+
+    Raises:
+        ValueError: an option means nothing for them.
+    """
+    from nnunet_ext.cli import main
+
+    words = ["outcomes", *map(str, args.results), "-o", str(args.out)]
+    command = shlex.join(["nnunet_ext", *words])
+    if given := [option for option in ("reference", "labels") if getattr(args, option)]:
+        raise ValueError(f"These are case-level results, for which --{given[0]} means nothing; use {command}.")
+    print(f"These are case-level results; what follows is that of {command}", file=sys.stderr)
+    return main(words)
 
 
 def _check_options(args: argparse.Namespace) -> None:

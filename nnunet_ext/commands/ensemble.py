@@ -27,6 +27,7 @@ from nnunet_ext import __version__
 from nnunet_ext.commands.preprocessed import references_folder
 from nnunet_ext.commands.table import aligned
 from nnunet_ext.ensembling import RULES, WRITTEN
+from nnunet_ext.evaluation.runs import OF_CASES, VALIDATION
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,11 +98,23 @@ def _ensemble(args: argparse.Namespace) -> "Ensemble":
 
     if len({len(model) > 1 for model in args.model}) > 1:
         raise ValueError("Some --model have test predictions and some have none; give them for all, or for none.")
+    _refuse_cases(args)
     members = sorted_by_name(member_of(model[0], model[1:], args.folds) for model in args.model)
     test = finding.files(args.test_labels) if args.test_labels else {}
     if test and not members[0].test:
         raise ValueError("--test-labels are of test predictions, and no --model has any.")
     return Ensemble(members, finding.files(args.labels or _labels_of(members)), test, args.out, args.jobs)
+
+
+def _refuse_cases(args: argparse.Namespace) -> None:
+    """Case-level results have an ensemble of their own, told with its arguments by a ValueError."""
+    folders = [model[0] for model in args.model]
+    places = ("", f"{VALIDATION}/", f"fold_*/{VALIDATION}/")
+    if not any(next(folder.glob(f"{place}{OF_CASES}"), None) for folder in folders for place in places):
+        return
+    command = ["nnunet_ext", "outcomes", *map(str, folders), "-o", str(args.out), "--ensemble", "grid"]
+    tests = " --test METHOD=FOLDER for each" if any(len(model) > 1 for model in args.model) else ""
+    raise ValueError(f"These are case-level results, not segmentations; use {shlex.join(command)}{tests}.")
 
 
 def _labels_of(members: "list[Member]") -> Path:

@@ -222,6 +222,7 @@ def _network(trainer: str, plans: dict[str, Any], configuration: str, dataset: d
     from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+    from nnunet_ext.outcomes.trainer import CaseTrainer
     from nnunet_ext.trainers import trainer_class
 
     try:
@@ -234,7 +235,8 @@ def _network(trainer: str, plans: dict[str, Any], configuration: str, dataset: d
         )
     manager = PlansManager(plans)
     planned = manager.get_configuration(configuration)
-    return cls.build_network_architecture(
+    build = cls.network_with_heads if issubclass(cls, CaseTrainer) else cls.build_network_architecture
+    return build(
         manager,
         planned,
         determine_num_input_channels(manager, planned, dataset),

@@ -5,8 +5,9 @@ whose validation wrote case_metrics.csv. Methods are told by trainer, plans and 
 `_seed<N>` only are seeds of one method. Covariates come from targets.csv and targets.json of the dataset.
 
 Written to DIR: outcomes_summary.csv, outcomes_folds.csv, outcomes_gains.csv, outcomes_cases.csv, outcomes_ranking.csv,
-runs.csv, a picture for each column, outcomes.html (opens without a network); with --ensemble outcomes_weights.csv.
-The exit code is 1 if trainings were left out.
+runs.csv, a picture for each column, outcomes.html (opens without a network); with --ensemble, --combine or --nested
+outcomes_weights.csv, with --combine outcomes_combinations.csv, with --nested outcomes_nested.csv. The exit code is 1 if
+trainings were left out.
 """
 
 import argparse
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from nnunet_ext.evaluation.runs import Run
-    from nnunet_ext.outcomes.ensembles import Recipe
+    from nnunet_ext.outcomes.ensembles import Maker
     from nnunet_ext.outcomes.gathering import Source, Surroundings
     from nnunet_ext.outcomes.reporting import Judged
 
@@ -46,7 +47,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="external test: a method's case_metrics.csv of cases that nothing was trained or tuned on; once a seed",
     )
     add("--ensemble", choices=HOWS, help="also report an ensemble, weighted on other folds' validation only")
-    add("--best", type=int, default=5, metavar="K", help="methods in the ensemble at most (default: 5)")
+    add("--best", type=int, default=5, metavar="K", help="methods in the ensemble, or of a group, at most (default: 5)")
+    add(
+        "--combine",
+        nargs=2,
+        metavar=("GROUP", "OTHER"),
+        help="pair the best of two groups of methods, by patterns of names such as 'CaseResNet*'; weights as by "
+        "--ensemble (default: grid); the best pair is told and tested; trainings may be of two datasets",
+    )
+    add("--nested", action="store_true", help="also report the best method as the other folds choose it")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -57,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.best < 1:
         raise ValueError(f"--best is {args.best}; an ensemble has 1 method or more.")
-    found = runs.find_runs(args.results, TABLE_FILE)
+    found = runs.find_runs(args.results, TABLE_FILE, several=bool(args.combine))
     if not found.runs:
         told = "; ".join(f"{folder}: {reason}" for folder, reason in found.left_out.items())
         raise ValueError(f"No case-level training is finished: {told}.")
@@ -115,19 +124,27 @@ def _judged(
 
     tests = _test_sources(args.test, sources, around)
     columns = gathering.columns_of([*sources, *tests])
-    made = [reporting.judge(column, sources, tests, around, _recipe(args), len(columns)) for column in columns.values()]
+    makers = _makers(args, list(dict.fromkeys(source.method for source in sources)))
+    made = [reporting.judge(column, sources, tests, around, makers, len(columns)) for column in columns.values()]
     return [part for parts, _ in made for part in parts], reporting.weights_table([w for _, ws in made for w in ws])
 
 
-def _recipe(args: argparse.Namespace) -> "Recipe | None":
-    from nnunet_ext.outcomes.ensembles import Recipe
+def _makers(args: argparse.Namespace, methods: list[str]) -> "list[Maker]":
+    """What is made of the methods, as the options ask."""
+    from nnunet_ext.outcomes.ensembles import Choice, Recipe
+    from nnunet_ext.outcomes.pairs import Pairs, groups_of
 
-    return Recipe(args.best, args.ensemble) if args.ensemble else None
+    found: list[Maker] = [Choice()] if args.nested else []
+    if args.ensemble:
+        found.append(Recipe(args.best, args.ensemble))
+    if args.combine:
+        found.append(Pairs(groups_of(args.combine, methods), args.best, args.ensemble or HOWS[0]))
+    return found
 
 
 def _test_sources(words: list[str], sources: "list[Source]", around: "Surroundings") -> "list[Source]":
     """What --test names."""
-    from nnunet_ext.outcomes.gathering import Source, by_patient
+    from nnunet_ext.outcomes.gathering import Source, by_patient, has_truth
     from nnunet_ext.outcomes.results import TEST, read
 
     methods = {source.method for source in sources}
@@ -140,6 +157,8 @@ def _test_sources(words: list[str], sources: "list[Source]", around: "Surroundin
         found.append(Source(method, TEST, seed, folder, by_patient(read(Path(folder)), around.targets)))
     if found and (missing := methods - {one.method for one in found}):
         raise ValueError(f"--test is missing for {min(missing)}; test all methods on the same cases, or name fewer.")
+    if found and not any(has_truth(column, one) for one in found for column in one.results.columns.values()):
+        raise ValueError(f"No case of {found[0].where} has a known target; predict them with --targets.")
     return found
 
 
@@ -150,7 +169,8 @@ def _write(out: Path, judged: "list[Judged]", weights: "pd.DataFrame", runs: "tu
     from nnunet_ext.outcomes import charts, page, reporting
 
     table = reporting.runs_table(runs)
-    tables = {**reporting.tables(judged), "outcomes_weights.csv": weights, "runs.csv": table}
+    tables = {**reporting.tables(judged), **reporting.further_tables(judged)}
+    tables |= {"outcomes_weights.csv": weights, "runs.csv": table}
     for name, content in tables.items():
         if len(content):
             whole(out / name, content.to_csv(index=False, lineterminator="\n"))

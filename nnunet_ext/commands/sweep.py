@@ -2,8 +2,9 @@
 
 Every run is a command of nnU-Net that can be typed by hand; what is finished is known from nnUNet_results, so the same
 command goes on after a crash, a kill or a full disk, and repeats nothing. At the end the trainings are evaluated and
-compared, and the report lies in baseline_results/. Flags take what the file's keys take and replace them. See
-docs/experiments.md. Needs the extras `sweep` and `report` (pip install "nnunet_ext[sweep,report]").
+compared (case-level ones as by `nnunet_ext outcomes`), and the report lies in baseline_results/. Flags take what the
+file's keys take and replace them. See docs/experiments.md. Needs the extras `sweep` and `report` (pip install
+"nnunet_ext[sweep,report]").
 """
 
 import argparse

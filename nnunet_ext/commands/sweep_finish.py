@@ -30,10 +30,12 @@ def report(plan: Plan, outcomes: "Sequence[Outcome]", jobs: int) -> tuple[Path, 
     out.mkdir(parents=True)
     configuration = plan.places.configuration(plan.sweep.configuration)
     whole(out / NOTE, fairness.note(plan.methods.chosen, configuration, len(plan.sweep.seeds)))
-    command = finish.compare_command(plan.sweep, plan.matrix, out, jobs)
+    done = {outcome.name for outcome in outcomes if outcome.done}
+    command = plan.at_the_end(out, lambda task: task.name in done, jobs)
     whole(out / RECORD, json.dumps(_record(plan, outcomes, command), indent=1) + "\n")
     code = main(command[1:])
-    done = {outcome.name for outcome in outcomes if outcome.done}
+    if plan.methods.case_level:  # the command has judged the held-out images too
+        return out, code
     held_out = [task for task in plan.matrix.of("predict", "cascade") if task.name in done]
     if held_out and plan.matrix.test and plan.matrix.test.labels:
         code = max(code, _held_out(plan, held_out, out, jobs))

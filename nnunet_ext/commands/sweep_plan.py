@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunet_ext.commands import sweep_cases
 from nnunet_ext.commands.preprocessed import dataset_folder, dataset_number, read_plans
 from nnunet_ext.commands.table import aligned
 from nnunet_ext.experiments import estimate, fairness, finish, hardware
@@ -65,6 +66,19 @@ class Plan:
         own = cascade.plans if cascade and method not in self.methods.chosen else None
         return own or self.sweep.plans
 
+    def at_the_end(self, out: Path, done: Callable[[Task], bool], jobs: int = 1) -> list[str]:
+        """The words of the command that makes the report: ``nnunet_ext compare`` or ``outcomes``.
+
+        Args:
+            out: folder of the report.
+            done: whether a task has its result.
+            jobs: processes that evaluate.
+        """
+        if not self.methods.case_level:
+            return finish.compare_command(self.sweep, self.matrix, out, jobs)
+        tested = [task for task in self.matrix.of("predict") if done(task)] if sweep_cases.truth_is_known(self) else []
+        return finish.outcomes_command(self.sweep, self.matrix, out, tested)
+
 
 def places_of(sweep: Sweep) -> Places:
     """The dataset's folders; ValueError where they lack something."""
@@ -88,7 +102,11 @@ def plan_of(sweep: Sweep, known: Callable[[str], bool] | None = None) -> Plan:
     check_data(places, sweep.configuration, sweep.folds, number, sweep.plans)
     machine = hardware.this_machine(sweep.device)
     draft = Plan(sweep, number, places, methods, machine, {}, {}, Matrix((), {}, None))
-    _check_detector(draft)
+    if methods.case_level:
+        sweep_cases.check(draft)
+    else:
+        sweep_cases.refuse_keys(sweep)
+        _check_detector(draft)
     memory = _memory(draft)
     needs = {name: hardware.needs_of(sweep, each, machine) for name, each in memory.items()}
     matrix = matrix_of(sweep, methods.chosen, places, number, needs, draft.environment)
@@ -181,8 +199,9 @@ def _head(plan: Plan) -> str:
         + (f" ({test.images})." if test else " (there are none)."),
         *(f"{name} is left out: it {reason}." for name, reason in plan.methods.left_out.items()),
     ]
-    if test and test.labels is None:
-        lines.append("The held-out images have no labels, so their predictions are not evaluated.")
+    if test and not (sweep_cases.truth_is_known(plan) if plan.methods.case_level else test.labels):
+        what = "targets" if plan.methods.case_level else "labels"
+        lines.append(f"The held-out images have no {what}, so their predictions are not evaluated.")
     if plan.places.splits is None and any(fold != "all" for fold in sweep.folds):
         lines.append("splits_final.json will be made before anything starts, as nnU-Net makes it.")
     return "\n".join(lines)
@@ -244,7 +263,7 @@ def _commands(plan: Plan, paces: Paces, states: Callable[[Task], str]) -> str:
         time = duration(seconds[name]) if task.kind == "train" and name in seconds else "-"
         rows.append([states(task), f"{plan.needs[name].memory_mib} MiB", time, shlex.join(task.command)])
     exports = " ".join(f"{name}={value}" for name, value in plan.environment.items())
-    last = shlex.join(finish.compare_command(plan.sweep, plan.matrix, Path(plan.sweep.out, f"{finish.FOLDER}_...")))
+    last = shlex.join(plan.at_the_end(Path(plan.sweep.out, f"{finish.FOLDER}_..."), lambda _: True))
     return f"{aligned(rows)}\n\nVariables of every command: export {exports}\n\nAt the end: {last}"
 
 

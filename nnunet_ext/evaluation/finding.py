@@ -10,7 +10,7 @@ from nnunet_ext.evaluation import reading, roi
 from nnunet_ext.evaluation.cases import Pair
 from nnunet_ext.evaluation.json_files import read_json
 from nnunet_ext.evaluation.regions import Scheme, detect, scheme_of_dataset
-from nnunet_ext.evaluation.runs import FOLD, MODEL
+from nnunet_ext.evaluation.runs import FOLD, MODEL, OF_CASES
 
 SEGMENTATION = re.compile(r"[_-]seg$", re.IGNORECASE)
 SAMPLE = 16
@@ -36,6 +36,8 @@ def files(folder: Path) -> dict[str, Path]:
             raise ValueError(f"{case} has two files, {found[case]} and {path}; leave one in the folder.")
         found[case] = path
     if not found:
+        if (folder / OF_CASES).is_file():
+            raise ValueError(f"{folder} holds predictions of whole cases, {OF_CASES}; use nnunet_ext outcomes.")
         known = ", ".join(reading.ENDINGS)
         raise ValueError(f"{folder} holds no segmentations ({known}), nor cases with ..._seg in folders below it.")
     return found

@@ -66,21 +66,22 @@ class Found:
     left_out: Mapping[str, str]
 
 
-def find_runs(folders: Sequence[Path], written: str = SUMMARY) -> Found:
+def find_runs(folders: Sequence[Path], written: str = SUMMARY, several: bool = False) -> Found:
     """The finished trainings below results folders.
 
     Args:
         folders: ``nnUNet_results``, a dataset's folder in it, a model's, or a fold's.
         written: file that the final validation writes last; another kind of result than segmentations has its own.
+        several: whether they may be of several datasets, whose names the methods' names have then.
 
     Raises:
-        ValueError: a folder holds no training, or they are of several datasets.
+        ValueError: a folder holds no training, or they are of several datasets and may not be.
     """
     models = {model.resolve(): model for folder in folders for model in _models(folder)}
     only = {folder.resolve() for folder in folders if FOLD.fullmatch(folder.name)}
     runs = [run for model in models for run in _runs_of(model) if not only or run.folder in only or model in only]
     datasets = sorted({run.dataset for run in runs})
-    if len(datasets) > 1:
+    if len(datasets) > 1 and not several:
         raise ValueError(f"The trainings are of several datasets, {', '.join(datasets)}; compare those of one.")
     runs = _named(runs)
     unfinished = {str(run.folder): _unfinished(run, written) for run in runs if not run.finished(written)}
@@ -132,9 +133,9 @@ def _runs_of(model: Path) -> list[Run]:
 
 
 def _named(runs: Iterable[Run]) -> list[Run]:
-    """Adds plans and configuration to the methods' names where the runs differ in them."""
+    """Adds dataset, plans and configuration to the methods' names where the runs differ in them."""
     runs = list(runs)
-    told = [part for part in ("plans", "configuration") if len({getattr(run, part) for run in runs}) > 1]
+    told = [part for part in ("dataset", "plans", "configuration") if len({getattr(run, part) for run in runs}) > 1]
     return [
         Run(**{**vars(run), "method": " ".join([run.method, *(getattr(run, part) for part in told)])}) for run in runs
     ]

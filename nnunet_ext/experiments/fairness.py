@@ -10,6 +10,7 @@ from typing import Any
 
 from nnunet_ext.experiments.estimate import recipe_of
 from nnunet_ext.experiments.methods import Method
+from nnunet_ext.networks.tasks import SEGMENTATION, Task
 from nnunet_ext.trainers.grammar import index_of
 from nnunet_ext.trainers.recipe import Recipe
 from nnunet_ext.trainers.words import WORDS
@@ -34,8 +35,16 @@ SHOWN = {
     "unfrozen_stages": "stages trained afterwards",
     "encoder_rate": "encoder's part of the rate",
     "patience": "patience",
+    "smoothing": "label smoothing",
+    "balanced": "balanced levels",
+    "heteroscedastic": "spread of numbers",
+    "joint": "weight of the segmentation",
+    "covariates": "covariates",
+    "fused": "fused inputs",
+    "multi_level": "several levels",
+    "targets": "columns",
 }
-"""Fields of a recipe that decide what is learnt -> how they are named."""
+"""Fields of a recipe that decide what is learnt -> how they are named; see :func:`shown` for which networks."""
 ALWAYS = 8  # the first ones are shown even where no row differs
 STOCK, FAMILY, PART, WORD = "nnU-Net's", "published for this kind of network", "part of the network", "word"
 
@@ -54,7 +63,8 @@ class Row:
 
     Attributes:
         method: its short name.
-        values: field -> value; empty for a trainer that is neither ours nor nnU-Net's default, which cannot be asked.
+        values: field -> value of the fields that mean something for it; empty for a trainer that is neither ours nor
+            nnU-Net's default, which cannot be asked.
         cited: where the family's values were published, as (text, link).
         one_seed: whether it is trained once only, having no seed.
     """
@@ -65,13 +75,20 @@ class Row:
     one_seed: bool
 
 
+def shown(task: Task) -> tuple[str, ...]:
+    """The fields of ``SHOWN`` that mean something for networks of a task: those that its words may set."""
+    meant = {field for word in WORDS if task in word.tasks for field in word.memory}
+    return tuple(field for field in SHOWN if field in meant)
+
+
 def row_of(method: Method) -> Row:
     """The recipe of a method."""
     recipe = recipe_of(method)
     if recipe is None:
         return Row(method.short, {}, (), True)
     sources = _sources(method)
-    values = {field: Value(getattr(recipe, field), sources.get(field, STOCK)) for field in SHOWN}
+    task = method.parsed.spec.task if method.parsed else SEGMENTATION
+    values = {field: Value(getattr(recipe, field), sources.get(field, STOCK)) for field in shown(task)}
     families = FAMILY in {value.source for value in values.values()}
     cited = method.parsed.spec.recipe_source if method.parsed and families else ()
     return Row(method.short, values, cited, method.seeds == (None,))
@@ -101,7 +118,7 @@ def differences(rows: Sequence[Row]) -> dict[str, dict[Any, list[str]]]:
     for field in SHOWN:
         by_value: dict[Any, list[str]] = {}
         for row in rows:
-            if row.values:
+            if field in row.values:
                 by_value.setdefault(row.values[field].value, []).append(row.method)
         if len(by_value) > 1:
             found[field] = by_value
@@ -138,14 +155,15 @@ def note(methods: Iterable[Method], configuration: Mapping[str, Any], n_seeds: i
 
 
 def _table(rows: Sequence[Row], differ: Mapping[str, Any]) -> list[str]:
-    shown = [field for i, field in enumerate(SHOWN) if i < ALWAYS or field in differ]
-    lines = ["| method | " + " | ".join(SHOWN[field] for field in shown) + " | not nnU-Net's |"]
-    lines.append("|---" * (len(shown) + 2) + "|")
+    known: Sequence[str] = next((tuple(row.values) for row in rows if row.values), tuple(SHOWN))
+    fields = [field for i, field in enumerate(known) if i < ALWAYS or field in differ]
+    lines = ["| method | " + " | ".join(SHOWN[field] for field in fields) + " | not nnU-Net's |"]
+    lines.append("|---" * (len(fields) + 2) + "|")
     for row in rows:
         if not row.values:
-            lines.append(f"| {row.method} | " + " | ".join("?" for _ in shown) + " | not known: its own code |")
+            lines.append(f"| {row.method} | " + " | ".join("?" for _ in fields) + " | not known: its own code |")
             continue
-        cells = [_text(row.values[field].value) for field in shown]
+        cells = [_text(row.values[field].value) for field in fields]
         lines.append(f"| {row.method} | " + " | ".join(cells) + f" | {_why(row)} |")
     return lines
 

@@ -39,10 +39,19 @@ class Sweep:
     test: str = _key(
         values.test, "held-out images to predict: a folder, or `none`; `auto` is imagesTs where there are some", "auto"
     )
-    test_labels: str | None = _key(values.text, "their segmentations (default: labelsTs beside imagesTs)", None)
+    test_labels: str | None = _key(
+        values.text,
+        "their segmentations (default: labelsTs beside imagesTs); of case-level targets a table (default: targets.csv)",
+        None,
+    )
     mirroring: bool = _key(values.yes_or_no, "whether held-out images are predicted with mirroring", True)
     probabilities: bool = _key(values.yes_or_no, "whether predictions keep probabilities, for ensembles", False)
     cascade: Cascade | None = _key(values.cascade, "beside the sliding window, see below", None)  # noqa: RUF009 - a key
+    outcomes: Mapping[str, tuple[str, ...]] = _key(
+        values.outcomes,
+        "of case-level trainers: options of `nnunet_ext outcomes`, such as `{ensemble: grid, best: 5, nested: yes}`",
+        {},
+    )
     cost: bool = _key(values.yes_or_no, "parameters, MACs and memory in the comparison", True)
     report: bool = _key(values.yes_or_no, "the interactive page and overlays", True)
     reference: str | None = _key(values.text, "the method that the others are compared with (default: all pairs)", None)

@@ -10,6 +10,7 @@ from nnunet_ext.experiments.file import Sweep
 from nnunet_ext.experiments.matrix import Matrix
 from nnunet_ext.experiments.places import Places
 from nnunet_ext.experiments.tasks import Task
+from nnunet_ext.networks.registry import PREFIX
 
 FOLDER = "integrated_experiment_results"
 TEST = "test"  # stands where a fold would
@@ -27,6 +28,27 @@ def compare_command(sweep: Sweep, matrix: Matrix, out: Path, jobs: int = 1) -> l
     words += ["--reference", sweep.reference] if sweep.reference else []
     words += [] if sweep.cost else ["--no-cost"]
     return words + ([] if sweep.report else ["--no-report"])
+
+
+def outcomes_command(sweep: Sweep, matrix: Matrix, out: Path, tested: Iterable[Task]) -> list[str]:
+    """The words of ``nnunet_ext outcomes`` for case-level trainings.
+
+    Args:
+        sweep: the experiment.
+        matrix: its commands.
+        out: folder of the report.
+        tested: predictions of held-out images whose truth is known; as many seeds of each method count as the one with
+            fewest has.
+    """
+    words = ["nnunet_ext", "outcomes", *(str(task.folder) for task in matrix.of("train")), "-o", str(out)]
+    for option, values in sweep.outcomes.items():
+        words += [f"--{option}", *values]
+    by_method: dict[str, list[Path]] = {}
+    for task in tested:
+        by_method.setdefault(matrix.method_of[task.name].removeprefix(PREFIX), []).append(task.folder)
+    fewest = min(map(len, by_method.values()), default=0)
+    tests = [f"{method}={folder}" for method, folders in by_method.items() for folder in folders[:fewest]]
+    return words + [word for test in tests for word in ("--test", test)]
 
 
 def compared(sweep: Sweep, matrix: Matrix) -> tuple[Task, ...]:

@@ -13,14 +13,15 @@ from typing import Any, TextIO
 from nnunet_ext.evaluation.epochs import epochs_of
 from nnunet_ext.evaluation.runs import Run
 from nnunet_ext.experiments.pulse import median_seconds
-from nnunet_ext.experiments.state import State, predictions, state_of
+from nnunet_ext.experiments.state import State, predicted, state_of
 from nnunet_ext.experiments.tasks import Task
 
 LOG = logging.getLogger("nnunet_ext.experiments")
 EPOCHS = 1000  # of nnU-Net's trainer
 NAMED = re.compile(r"_(\d+)epochs?(?:_|$)")
 SECONDS = 5.0  # between two looks
-COLUMNS = ("run", "state", "done", "Dice", "time left", "memory")
+COLUMNS = ("run", "state", "done", "{}", "time left", "memory")
+DICE, SKILL = "Dice", "skill"  # what an epoch's validation measures: of segmentations, of case-level targets
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Row:
         state: of the task.
         done: epochs of a training, cases of a prediction.
         of: how many there will be.
-        dice: moving average of the pseudo Dice.
+        dice: moving average of the pseudo Dice, or of the skill.
         seconds_left: at the median duration of the last epochs; the final validation is not in it.
         peak_mib: of the last epoch.
     """
@@ -62,8 +63,7 @@ def row_of(task: Task) -> Row:
     """Reads a task's files; a stock training tells its epochs in its log."""
     state = state_of(task)
     if task.kind != "train":
-        wanted = predictions(task)
-        return Row(task.name, state, sum(path.is_file() for path in wanted), len(wanted))
+        return Row(task.name, state, *predicted(task))
     records = epochs_of(task.folder)
     if not records:
         return Row(task.name, state, 0, planned_epochs(task))
@@ -95,7 +95,7 @@ def status(tasks: Sequence[Task]) -> str:
     """The table once, for ``--status``, and a line that counts the states."""
     rows = [row_of(task) for task in tasks]
     written = io.StringIO()
-    _console(written, width=max(80, *(len(row.name) for row in rows)) + 60 if rows else 80).print(_table(rows))
+    _console(written, width=max(80, *(len(row.name) for row in rows)) + 60 if rows else 80).print(_table(rows, tasks))
     text = "\n".join(line.rstrip() for line in written.getvalue().splitlines())
     return f"{text}\n{counts(rows)}"
 
@@ -119,11 +119,11 @@ def watching(tasks: Sequence[Task], stream: TextIO = sys.stderr) -> Iterator[Non
 
     rows: list[Row] = [row_of(task) for task in tasks]
     ended = threading.Event()
-    with Live(_table(rows), console=console, auto_refresh=False) as live, _telling(RichHandler(console=console)):
+    with Live(_table(rows, tasks), console=console, auto_refresh=False) as live, _telling(RichHandler(console=console)):
 
         def renew() -> None:
             while not ended.wait(SECONDS):
-                live.update(_table([row_of(task) for task in tasks]), refresh=True)
+                live.update(_table([row_of(task) for task in tasks], tasks), refresh=True)
 
         thread = threading.Thread(target=renew, daemon=True)
         thread.start()
@@ -132,7 +132,7 @@ def watching(tasks: Sequence[Task], stream: TextIO = sys.stderr) -> Iterator[Non
         finally:
             ended.set()
             thread.join()
-            live.update(_table([row_of(task) for task in tasks]), refresh=True)
+            live.update(_table([row_of(task) for task in tasks], tasks), refresh=True)
 
 
 @contextmanager
@@ -158,12 +158,13 @@ def _console(stream: TextIO, width: int | None = None) -> Any:
     return Console(file=stream, width=width)
 
 
-def _table(rows: Sequence[Row]) -> Any:
+def _table(rows: Sequence[Row], tasks: Sequence[Task]) -> Any:
     from rich.table import Table
 
+    measure = SKILL if any(task.case_level for task in tasks) else DICE  # an experiment is of one kind
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for number, column in enumerate(COLUMNS):
-        table.add_column(column, justify="left" if number < 2 else "right", overflow="fold")
+        table.add_column(column.format(measure), justify="left" if number < 2 else "right", overflow="fold")
     for row in rows:
         table.add_row(*row.cells())
     return table

@@ -16,7 +16,8 @@ from nnunet_ext.trainers.grammar import parse
 from nnunet_ext.trainers.naming import legal_name, networks_like, parts
 
 TRAIN, PREDICT, CASCADE = "nnUNetv2_train", "nnUNetv2_predict", "nnUNetv2_predict_cascade"
-GOES_ON = {TRAIN: "--c", PREDICT: "--continue_prediction", CASCADE: "--continue_prediction"}
+PREDICT_CASES = ("nnunet_ext", "predict-cases")  # starts again: its table is written whole at the end
+GOES_ON = {TRAIN: ("--c",), PREDICT: ("--continue_prediction",), CASCADE: ("--continue_prediction",)}
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ def matrix_of(
     Raises:
         ValueError: held-out images that are not there, a cascade without them or without a detector.
     """
-    test = test_set(sweep, places)
+    methods = tuple(methods)
+    test = test_set(sweep, places, any(method.case_level for method in methods))
     make = partial(_Row, sweep, places, number, test, needs, environment)
     rows = [make(method) for method in methods]
     tasks: list[Task] = []
@@ -102,7 +104,7 @@ class _Row:
         """One command a fold."""
         trainer, plans, configuration = self.model(seed)
         options = ["-tr", trainer, "-p", plans, "-device", self.sweep.device]
-        options += ["--npz"] if self.sweep.probabilities else []
+        options += ["--npz"] if self.sweep.probabilities and not self.method.case_level else []
         for fold in self.sweep.folds:
             command = (TRAIN, str(self.number), configuration, str(fold), *options)
             folder = self.places.model(trainer, plans, configuration) / f"fold_{fold}"
@@ -111,6 +113,9 @@ class _Row:
     def predictions(self, seed: int | None, detector: "_Row | None") -> Iterator[Task]:
         """By the sliding window with all folds together, and by the cascade."""
         after = tuple(task.name for task in self.trainings(seed))
+        if self.method.case_level:
+            yield self.case_prediction(seed, after)
+            return
         yield self.prediction(seed, "predict", PREDICT, [], after)
         if detector:
             found = tuple(task.name for task in detector.trainings(None))
@@ -128,6 +133,18 @@ class _Row:
         command += [] if self.sweep.mirroring else ["--disable_tta"]
         command += ["--save_probabilities"] if self.sweep.probabilities else []
         return self.task(kind, f"{trainer}-{configuration}", tuple(command), folder, after)
+
+    def case_prediction(self, seed: int | None, after: tuple[str, ...]) -> Task:
+        """Of the case-level targets of held-out images: all of them, whatever is known of their truth."""
+        assert self.test is not None
+        trainer, plans, configuration = self.model(seed)
+        folds = [str(fold) for fold in self.sweep.folds]
+        folder = self.places.model(trainer, plans, configuration) / self.folder_name("predict", [])
+        command = [*PREDICT_CASES, "-i", str(self.test.images), "-o", str(folder), "-d", str(self.number)]
+        command += ["-tr", trainer, "-p", plans, "-c", configuration, "-f", *folds, "-device", self.sweep.device]
+        command += ["--targets", str(self.test.labels)] if self.test.labels else []
+        command += [] if self.sweep.mirroring else ["--disable_tta"]
+        return self.task("predict", f"{trainer}-{configuration}", tuple(command), folder, after)
 
     def folder_name(self, kind: str, options: list[str]) -> str:
         """Of predictions: with other folds or settings they are others."""
@@ -148,7 +165,7 @@ class _Row:
 
     def task(self, kind: Any, name: str, command: tuple[str, ...], folder: Path, after: tuple[str, ...] = ()) -> Task:
         """A command with what it needs."""
-        goes_on = (*command, GOES_ON[command[0]])
+        goes_on = (*command, *GOES_ON.get(command[0], ()))
         needs = self.needs.get(self.method.trainer, Needs())
         return Task(f"{kind}-{name}", kind, command, goes_on, folder, after, needs, self.environment)
 

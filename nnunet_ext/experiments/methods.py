@@ -6,9 +6,9 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 from nnunet_ext.experiments.file import Sweep
-from nnunet_ext.networks.registry import PREFIX, default_size, specs
+from nnunet_ext.networks.registry import PREFIX, case_specs, default_size, specs
 from nnunet_ext.networks.spec import NetworkSpec
-from nnunet_ext.networks.tasks import DETECTION, SEGMENTATION
+from nnunet_ext.networks.tasks import CASE_LEVEL
 from nnunet_ext.trainers.grammar import TrainerName, parse
 from nnunet_ext.trainers.naming import WILD, kind_of, legal_name, merged, networks_like, parts
 
@@ -36,6 +36,11 @@ class Method:
         """The name without nnU-Net's prefix, as in tables of a comparison."""
         return self.trainer.removeprefix(PREFIX)
 
+    @property
+    def case_level(self) -> bool:
+        """Whether it predicts case-level targets instead of a segmentation."""
+        return self.parsed is not None and self.parsed.spec.task is CASE_LEVEL
+
     def named(self, seed: int | None) -> str:
         """The trainer's full name with a seed."""
         return self.trainer if seed is None else f"{self.trainer}_seed{seed}"
@@ -48,6 +53,11 @@ class Methods:
     chosen: tuple[Method, ...]
     left_out: Mapping[str, str]
 
+    @property
+    def case_level(self) -> bool:
+        """Whether the experiment is about case-level targets; all rows or none are."""
+        return self.chosen[0].case_level
+
 
 def methods_of(sweep: Sweep, known: Callable[[str], bool]) -> Methods:
     """The rows of the comparison, in the order of the file.
@@ -58,7 +68,7 @@ def methods_of(sweep: Sweep, known: Callable[[str], bool]) -> Methods:
 
     Raises:
         ValueError: an unknown trainer (with the nearest), one that is there twice, words that make no training, words
-            for no trainer, or nothing that is left.
+            for no trainer, nothing that is left, or trainers of which some segment and some predict case-level targets.
     """
     found: dict[str, Method] = {}
     left_out: dict[str, str] = {}
@@ -73,6 +83,7 @@ def methods_of(sweep: Sweep, known: Callable[[str], bool]) -> Methods:
     if not found:
         reasons = "; ".join(f"{name} {reason}" for name, reason in left_out.items())
         raise ValueError(f"Nothing is left to train: {reasons}.")
+    _refuse_mixture(found.values())
     return Methods(tuple(found.values()), left_out)
 
 
@@ -97,17 +108,15 @@ def _unfit(spec: NetworkSpec, sweep: Sweep) -> str | None:
     """Why a wildcard does not mean this network."""
     if spec.detector and sweep.configuration != "3d_roi":
         return "is a detector, for 3d_roi"
-    if spec.task not in (SEGMENTATION, DETECTION):
-        return "segments nothing"
     dimensions = 2 if sweep.configuration.startswith("2d") else 3
     if dimensions not in spec.dimensions:
         return f"is no {dimensions}D network"
+    if spec.task is CASE_LEVEL and default_size(spec) is None:
+        return "is the encoder of a detector, whose size is always written"
     return None
 
 
 def _ours(spec: NetworkSpec, own: list[str], sweep: Sweep) -> Method:
-    if spec.task not in (SEGMENTATION, DETECTION):
-        raise ValueError(f"{spec.trainer} segments nothing, and a sweep compares segmentations; leave it out.")
     groups = [words for pattern, words in sweep.words.items() if _means(pattern, spec)]
     words = merged(spec, [*groups, own])
     if seeded := [word for word in words if kind_of(spec, word) == "seed"]:
@@ -128,10 +137,21 @@ def _other(given: str, known: Callable[[str], bool]) -> Method:
         raise ValueError(f"No trainer is like {given!r}; `nnunet_ext list` shows all.")
     if given == STOCK or (given.startswith(STOCK) and known(given)):
         return Method(given, None, (), (None,))
-    names = {spec.trainer.lower(): spec.trainer for spec in specs()} | {STOCK.lower(): STOCK}
+    names = {spec.trainer.lower(): spec.trainer for spec in (*specs(), *case_specs())} | {STOCK.lower(): STOCK}
     near = get_close_matches(parts(given)[0].lower(), names, n=1)
     hint = f"nearest: {names[near[0]]}" if near else "`nnunet_ext list` shows ours"
     raise ValueError(f"There is no trainer {given!r}; {hint}.")
+
+
+def _refuse_mixture(found: Iterable[Method]) -> None:
+    """One report cannot compare answers for voxels with answers for cases."""
+    first: dict[bool, str] = {}
+    for method in found:
+        first.setdefault(method.case_level, method.short)
+    if len(first) > 1:
+        raise ValueError(
+            f"{first[True]} predicts case-level targets and {first[False]} a segmentation; make a sweep of each kind."
+        )
 
 
 def _refuse_idle_words(sweep: Sweep, found: Iterable[Method]) -> None:

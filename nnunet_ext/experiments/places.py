@@ -16,6 +16,7 @@ USUAL_FOLDS = 5  # of the splits that nnU-Net makes where there are none
 INHERITS = "inherits_from"
 CASE_ENDINGS = (".b2nd", ".npz")  # of nnU-Net's preprocessed cases
 SEGMENTATION = "_seg"
+TARGETS = "targets.csv"  # of the preprocessed dataset: the truth of case-level targets
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class TestSet:
 
     Attributes:
         images: their folder.
-        labels: folder of their segmentations, None where there are none.
+        labels: folder of their segmentations, of case-level targets the table; None where there is none.
         tag: stands in the names of the folders of predictions.
     """
 
@@ -141,8 +142,13 @@ def _of_fold(places: Places, fold: int) -> set[str]:
     return set() if places.splits is None else {case for part in places.splits[fold].values() for case in part}
 
 
-def test_set(sweep: Sweep, places: Places) -> TestSet | None:
+def test_set(sweep: Sweep, places: Places, case_level: bool) -> TestSet | None:
     """The held-out images, or None.
+
+    Args:
+        sweep: the experiment.
+        places: of its dataset.
+        case_level: whether their truth is a table instead of a folder of segmentations.
 
     Raises:
         ValueError: a folder that was asked for does not exist or holds no image, or labels without images.
@@ -155,11 +161,24 @@ def test_set(sweep: Sweep, places: Places) -> TestSet | None:
     images = own if sweep.test in ("auto", "imagesTs") else Path(sweep.test)
     if images is None or not _holds_images(images, places):
         raise ValueError(f"The folder of held-out images {images or sweep.test} does not exist or holds no image.")
+    truth = _table(sweep, places) if case_level else _labels(sweep, images)
+    return TestSet(images.absolute(), truth.absolute() if truth else None, _tag(images, own))
+
+
+def _labels(sweep: Sweep, images: Path) -> Path | None:
+    """Folder of segmentations of held-out images."""
     if sweep.test_labels and not Path(sweep.test_labels).is_dir():
         raise ValueError(f"There is no folder {sweep.test_labels} (test_labels).")
     beside = images.with_name("labelsTs")
-    labels = Path(sweep.test_labels) if sweep.test_labels else beside if beside.is_dir() else None
-    return TestSet(images.absolute(), labels.absolute() if labels else None, _tag(images, own))
+    return Path(sweep.test_labels) if sweep.test_labels else beside if beside.is_dir() else None
+
+
+def _table(sweep: Sweep, places: Places) -> Path | None:
+    """Table with the case-level targets and covariates of held-out images."""
+    if sweep.test_labels and not Path(sweep.test_labels).is_file():
+        raise ValueError(f"There is no table {sweep.test_labels} (test_labels); name a {TARGETS}.")
+    own = places.preprocessed / TARGETS
+    return Path(sweep.test_labels) if sweep.test_labels else own if own.is_file() else None
 
 
 def _holds_images(folder: Path, places: Places) -> bool:

@@ -13,6 +13,7 @@ from nnunet_ext.experiments.matrix import Matrix, detector_of, matrix_of
 from nnunet_ext.experiments.methods import Method
 from nnunet_ext.experiments.places import SPLITS, Places, TestSet
 from nnunet_ext.experiments.tasks import Needs
+from nnunet_ext.images.folder import cases_of
 from nnunet_ext.trainers.grammar import parse
 from nnunet_ext.trainers.naming import kind_of, legal_name, merged
 
@@ -92,9 +93,10 @@ def miniature(
     for method, short in pairs:
         if short:
             known[short.trainer] = (*known.get(short.trainer, ()), method)
+    case_level = any(short.case_level for short in shorts.values())
     with TemporaryDirectory(prefix="sanity_") as folder:
         root = Path(folder)
-        small = _folders(root, places, test, sweep)
+        small = _folders(root, places, test, sweep, case_level)
         variables = {"nnUNet_results": str(small.results.parent), "nnUNet_preprocessed": str(small.preprocessed.parent)}
         matrix = matrix_of(
             _small(sweep, root, test, words),
@@ -121,14 +123,17 @@ def _small(sweep: Sweep, root: Path, test: TestSet | None, words: tuple[str, ...
     )  # fmt: skip
 
 
-def _folders(root: Path, places: Places, test: TestSet | None, sweep: Sweep) -> Places:
-    """A dataset of three cases, its files linked to the real ones."""
+def _folders(root: Path, places: Places, test: TestSet | None, sweep: Sweep, case_level: bool) -> Places:
+    """A dataset of three cases, its files linked to the real ones.
+
+    Case-level targets keep all training cases: two might be of one class, of which nothing can be learnt.
+    """
     preprocessed = root / "preprocessed" / places.dataset
     preprocessed.mkdir(parents=True)
     for path in places.preprocessed.iterdir():
         if path.name != SPLITS:
             (preprocessed / path.name).symlink_to(path.resolve())
-    splits = _splits(places, sweep)
+    splits = _splits(places, sweep, None if case_level else TRAINING_CASES)
     (preprocessed / SPLITS).write_text(json.dumps(splits), encoding="utf-8")
     _link_images(root / "images", _images(places, test, splits[0]["val"][0]))
     results = root / "results" / places.dataset
@@ -136,10 +141,11 @@ def _folders(root: Path, places: Places, test: TestSet | None, sweep: Sweep) -> 
     return replace(places, preprocessed=preprocessed, results=results, splits=splits)
 
 
-def _splits(places: Places, sweep: Sweep) -> list[dict[str, list[str]]]:
+def _splits(places: Places, sweep: Sweep, training: int | None) -> list[dict[str, list[str]]]:
+    """One fold with so many training cases (None for all of them) and one to validate with."""
     if places.splits:
         fold = places.splits[next((int(fold) for fold in sweep.folds if fold != "all"), 0)]
-        return [{"train": fold["train"][:TRAINING_CASES], "val": fold["val"][:1]}]
+        return [{"train": fold["train"][:training], "val": fold["val"][:1]}]
     data = places.data(sweep.configuration)
     cases = sorted(path.stem for path in data.glob("*.pkl"))
     return [{"train": cases[:TRAINING_CASES], "val": cases[TRAINING_CASES : TRAINING_CASES + 1] or cases[:1]}]
@@ -151,11 +157,8 @@ def _images(places: Places, test: TestSet | None, case: str) -> list[Path]:
     folder = test.images if test else places.raw / "imagesTr" if places.raw else None
     if folder is None:
         return []
-    if test:
-        case = min(path.name for path in folder.glob(f"*_0000{ending}")).removesuffix(f"_0000{ending}")
-    channels = len(places.dataset_json["channel_names"])
-    paths = [folder / f"{case}_{channel:04d}{ending}" for channel in range(channels)]
-    return paths if all(path.is_file() for path in paths) else []
+    cases = cases_of(folder, ending) if any(folder.glob(f"*_0000{ending}")) else {}
+    return next(iter(cases.values())) if test else cases.get(case, [])
 
 
 def _link_images(folder: Path, images: Iterable[Path]) -> None:

@@ -4,6 +4,7 @@ A checkpoint counts where it is whole: torch's files are zip archives whose dire
 write a checkpoint aside and rename it; nnU-Net's own trainers write in place, and a kill can cut the file.
 """
 
+import csv
 import os
 import zipfile
 from collections.abc import Iterator
@@ -13,14 +14,13 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from nnunet_ext.evaluation.runs import FINAL, VALIDATION
+from nnunet_ext.evaluation.runs import FINAL, OF_CASES, SUMMARY, VALIDATION
 from nnunet_ext.experiments.tasks import Task
 from nnunet_ext.images.folder import cases_of
 from nnunet_ext.images.verify import check_image
 
 LATEST, PREVIOUS, BEST = "checkpoint_latest.pth", "checkpoint_previous.pth", "checkpoint_best.pth"
 CHECKPOINTS = (FINAL, LATEST, BEST)  # with which nnUNetv2_train --c goes on
-SUMMARY = Path(VALIDATION, "summary.json")  # nnU-Net writes it last
 BROKEN, EARLIER = ".broken", ".earlier"
 
 
@@ -43,19 +43,42 @@ def on_disk(task: Task, thoroughly: bool = True) -> State:
     """What the files say.
 
     Args:
-        task: a training is finished when its final checkpoint and the summary of its validation are there, which
-            holds for one that was ended early too; a prediction when each case of its input has a segmentation.
+        task: a training is finished when its final checkpoint and the summary of its validation (of a case-level
+            training its table) are there, which holds for one that was ended early too; a prediction when each case
+            of its input has a segmentation, or rows in its table.
         thoroughly: whether a prediction's images are read to their ends.
     """
     if task.kind == "train":
-        if whole_checkpoint(task.folder / FINAL) and (task.folder / SUMMARY).is_file():
+        if whole_checkpoint(task.folder / FINAL) and written_last(task).is_file():
             return State.FINISHED
         return State.INTERRUPTED if any(whole_checkpoint(task.folder / name) for name in CHECKPOINTS) else State.NEW
-    wanted = predictions(task)
-    there = [path for path in wanted if path.is_file() and not (thoroughly and is_damaged(path))]
+    there, wanted = predicted(task, thoroughly)
     if not there:
         return State.NEW
-    return State.FINISHED if len(there) == len(wanted) else State.INTERRUPTED
+    return State.FINISHED if there == wanted else State.INTERRUPTED
+
+
+def written_last(task: Task) -> Path:
+    """The file that a training's final validation writes last."""
+    return task.folder / VALIDATION / (OF_CASES if task.case_level else SUMMARY)
+
+
+def predicted(task: Task, thoroughly: bool = False) -> tuple[int, int]:
+    """How many cases of a prediction's input are done, and how many there are; ``thoroughly`` as for on_disk."""
+    if task.case_level:
+        wanted = set(_cases(task))
+        return len(wanted & _in_table(task.folder / OF_CASES)), len(wanted)
+    files = predictions(task)
+    there = [path for path in files if path.is_file() and not (thoroughly and is_damaged(path))]
+    return len(there), len(files)
+
+
+def _in_table(path: Path) -> set[str]:
+    """Cases of a table of case-level predictions, which is written whole."""
+    if not path.is_file():
+        return set()
+    with path.open(encoding="utf-8", newline="") as file:
+        return {row["case"] for row in csv.DictReader(file)}
 
 
 def whole_checkpoint(path: Path) -> bool:
@@ -69,9 +92,18 @@ def predictions(task: Task) -> list[Path]:
     Raises:
         ValueError: the input holds no image.
     """
-    images = Path(task.command[task.command.index("-i") + 1])
-    ending = _file_ending(task.folder, images)
-    return [task.folder / f"{case}{ending}" for case in cases_of(images, ending)]
+    ending = _file_ending(task.folder, _images(task))
+    return [task.folder / f"{case}{ending}" for case in _cases(task)]
+
+
+def _cases(task: Task) -> list[str]:
+    images = _images(task)
+    return list(cases_of(images, _file_ending(task.folder, images)))
+
+
+def _images(task: Task) -> Path:
+    """The input of a prediction."""
+    return Path(task.command[task.command.index("-i") + 1])
 
 
 def _file_ending(folder: Path, images: Path) -> str:
@@ -100,12 +132,13 @@ def put_aside(task: Task) -> list[str]:
     that starts anew. Where our trainers left the checkpoint before the latest, they find it by themselves.
     """
     if task.kind != "train":
-        return [_rename(path, BROKEN) for path in predictions(task) if path.is_file() and is_damaged(path)]
+        files = [] if task.case_level else predictions(task)
+        return [_rename(path, BROKEN) for path in files if path.is_file() and is_damaged(path)]
     aside = []
     if not whole_checkpoint(task.folder / PREVIOUS):
         files = [task.folder / name for name in CHECKPOINTS]
         aside = [_rename(path, BROKEN) for path in files if path.is_file() and not whole_checkpoint(path)]
-    summary = task.folder / SUMMARY
+    summary = written_last(task)
     if summary.is_file() and not (task.folder / FINAL).is_file():
         aside.append(_rename(summary, EARLIER))
     return aside

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from nnunet_ext.networks.case_zoo import TRAINER as CASE
+from nnunet_ext.networks.registry import PREFIX
 from nnunet_ext.whole import write_text
 
 Kind = Literal["train", "predict", "cascade"]
@@ -52,6 +54,11 @@ class Task:
     after: tuple[str, ...] = ()
     needs: Needs = Needs()
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def case_level(self) -> bool:
+        """Whether its model predicts case-level targets, as the name of the model's folder says."""
+        return self.folder.parent.name.startswith(PREFIX + CASE)
 
     def full_environment(self) -> dict[str, str]:
         """The caller's variables and the task's own; the programs beside this Python come first."""

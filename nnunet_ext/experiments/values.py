@@ -30,6 +30,8 @@ class Cascade:
 
 
 CASCADE_KEYS = ("detector", "plans", "configuration", "settings")
+OUTCOMES_OPTIONS = {"ensemble": 1, "best": 1, "combine": 2, "nested": 0, "covariates": 1}
+"""Options of ``nnunet_ext outcomes`` -> how many words each takes."""
 CASCADE_SETTINGS = ("crop_size", "max_components", "min_component_ml", "roi_threshold", "margin_mm", "merge")
 
 
@@ -150,6 +152,22 @@ def cascade(value: Any) -> Cascade | None:
     settings = mapping(given.pop("settings", {}))
     check_keys(settings, CASCADE_SETTINGS, "It")
     return Cascade(**{key: str(text(each)) for key, each in given.items()}, settings=settings)
+
+
+def outcomes(value: Any) -> Mapping[str, tuple[str, ...]]:
+    """Options of ``nnunet_ext outcomes`` -> their words; ``yes`` for one that takes none, ``no`` leaves it out."""
+    given = {} if value is None else mapping(value)
+    check_keys(given, OUTCOMES_OPTIONS, "It")
+    return {key: _words_of(key, each) for key, each in given.items() if each is not None and each is not False}
+
+
+def _words_of(option: str, value: Any) -> tuple[str, ...]:
+    words = () if value is True else texts(value)
+    wanted = OUTCOMES_OPTIONS[option]
+    if len(words) != wanted:
+        told = "yes" if value is True else repr(" ".join(words))
+        raise ValueError(f"{option} takes {('no word, only yes', 'one word', 'two words')[wanted]}, not {told}.")
+    return words
 
 
 def check_keys(given: Mapping[Any, Any], known: Sequence[str] | Mapping[str, Any], source: str) -> None:

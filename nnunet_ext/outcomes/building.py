@@ -1,6 +1,6 @@
 """From a trainer's name and a declaration of targets to the network: encoder or encoders, covariates, heads."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -42,6 +42,25 @@ def declared_in(plans: dict[str, Any]) -> Schema | None:
     return schema_from(plans[DECLARED], "plans.json") if DECLARED in plans else None
 
 
+def refuse_segmentation(trainer: str, plans: Mapping[str, Any]) -> None:
+    """Refuses to build a trained model for a command that segments, by a ValueError that names the one to use.
+
+    nnU-Net's predictor, which all of them call, builds networks by the class of the trainer and the model's plans.
+    """
+    if DECLARED in plans:
+        raise ValueError(
+            f"{trainer} predicts {', '.join(plans[DECLARED]['columns'])} of a case, not a segmentation; use "
+            f"nnunet_ext predict-cases -i IMAGES -o FOLDER -d {plans['dataset_name']} -tr {trainer} "
+            f"-p {plans['plans_name']} -c CONFIGURATION."
+        )
+
+
+def check_fusion(spec: NetworkSpec, recipe: Recipe) -> None:
+    """Refuses an encoder for each input of a network whose branches choose their channels themselves, by ValueError."""
+    if recipe.fused and spec.branches:
+        raise ValueError(f"{spec.trainer} has branches for modalities; Fused needs a network with a single encoder.")
+
+
 def as_trained(columns: Iterable[Column], recipe: Recipe) -> list[Column]:
     """The declared columns as a recipe has heads for them.
 
@@ -76,8 +95,7 @@ def build_case_network(
         ValueError: several encoders of a network whose branches choose their channels themselves.
     """
     groups = list(declared.inputs.values()) if declared is not None and recipe.fused else []
-    if groups and spec.branches:
-        raise ValueError(f"{spec.trainer} has branches for modalities; Fused needs a network with a single encoder.")
+    check_fusion(spec, recipe)
     if recipe.multi_level:
         spec = replace(spec, head={**spec.head, "scales": LEVELS})
     counts = [len(group) for group in groups] or [channels[0]]

@@ -114,7 +114,8 @@ def _roc(axis: "Axes", column: Column, folds: Sequence[Fold], method: str) -> No
     axis.set_xlabel("false positive rate", fontsize=9)
     axis.set_ylabel(f"true positive rate of {column.levels[1]}", fontsize=9)
     _plain(axis)
-    axis.legend(fontsize=7, frameon=False, loc="lower right")
+    if len(axis.lines) > 1:  # else no fold has cases of both levels
+        axis.legend(fontsize=7, frameon=False, loc="lower right")
 
 
 def roc_curve(found: Predictions) -> tuple[np.ndarray, np.ndarray]:

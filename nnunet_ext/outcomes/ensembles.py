@@ -6,6 +6,7 @@ external test from those of all folds. The best are chosen by the column's rule 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -18,17 +19,8 @@ from nnunet_ext.outcomes.metrics import measured
 from nnunet_ext.outcomes.selection import Chosen, best
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How an ensemble is made: of the best ``k``, weighted as ``combining.METHODS`` names."""
-
-    k: int
-    how: str
-
-    @property
-    def name(self) -> str:
-        """Among the methods."""
-        return f"ensemble of the best {self.k} ({self.how})"
+class NobodyError(ValueError):
+    """No method passes the rule of a column, so none can be chosen."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +30,57 @@ class Weights:
     fold: str
     weights: Mapping[str, float]
     refused: Mapping[str, str]
+
+
+class Maker(Protocol):
+    """Makes a further method of the others, by predictions of other cases than those it is reported on."""
+
+    @property
+    def name(self) -> str:
+        """Among the methods."""
+        ...
+
+    def fitted(self, column: Column, folds: Sequence[Fold], methods: Sequence[str], of: str) -> Weights:
+        """Choice and weights by the validation predictions of some folds, for the fold ``of``.
+
+        Raises:
+            NobodyError: no method passes the rule on them.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an ensemble is made: of the best ``k``, weighted as ``combining.METHODS`` names."""
+
+    k: int
+    how: str
+
+    @property
+    def name(self) -> str:
+        """See :class:`Maker`."""
+        return f"ensemble of the best {self.k} ({self.how})"
+
+    def fitted(self, column: Column, folds: Sequence[Fold], methods: Sequence[str], of: str) -> Weights:
+        """See :class:`Maker`."""
+        chosen = best_of(column, folds, methods, self.k, f"the ensemble of fold {of}")
+        weights = weighed(column, folds, chosen.names, self.how)
+        return Weights(of, dict(zip(chosen.names, weights.tolist(), strict=True)), chosen.refused)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The best method alone: nested cross-validation of the choice between trained networks (see :mod:`.nested`)."""
+
+    @property
+    def name(self) -> str:
+        """See :class:`Maker`."""
+        return "chosen on other folds"
+
+    def fitted(self, column: Column, folds: Sequence[Fold], methods: Sequence[str], of: str) -> Weights:
+        """See :class:`Maker`."""
+        chosen = best_of(column, folds, methods, 1, f"what is chosen for fold {of}")
+        return Weights(of, {chosen.names[0]: 1.0}, chosen.refused)
 
 
 def means(column: Column, folds: Sequence[Fold], methods: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -56,50 +99,55 @@ def ranking(column: Column, folds: Sequence[Fold], methods: Sequence[str]) -> Ch
     return best(column, means(column, folds, methods), max(len(methods), 1))
 
 
+def best_of(column: Column, folds: Sequence[Fold], methods: Sequence[str], k: int, what: str) -> Chosen:
+    """The best ``k`` methods by some folds.
+
+    Raises:
+        NobodyError: none passes the rule; ``what`` it was for is told.
+    """
+    chosen = best(column, means(column, folds, methods), k)
+    if not chosen.names:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in chosen.refused.items())
+        raise NobodyError(f"No method of {column.name} may enter {what} ({reasons}).")
+    return chosen
+
+
+def weighed(column: Column, folds: Sequence[Fold], names: Sequence[str], how: str) -> np.ndarray:
+    """(M,) weights of methods by the validation predictions of some folds."""
+    seeds = min(len(fold.methods[name]) for fold in folds for name in names)
+    models = [_joined([fold.methods[name][s] for s in range(seeds) for fold in folds]) for name in names]
+    return combining.METHODS[how](column, models)
+
+
 def out_of_fold(
-    column: Column, folds: Sequence[Fold], methods: Sequence[str], recipe: Recipe
+    column: Column, folds: Sequence[Fold], methods: Sequence[str], recipe: Maker
 ) -> tuple[list[Fold], list[Weights]]:
     """The folds with the ensemble among their methods, and its weights in each.
 
     Raises:
-        ValueError: there is a single fold, or no method passes the rule in some folds.
+        ValueError: there is a single fold.
+        NobodyError: no method passes the rule in some folds.
     """
     if len(folds) < 2:
         raise ValueError("An ensemble is weighted on other folds than it is tested on; name two folds or more.")
     made, told = [], []
     for fold in folds:
         others = [other for other in folds if other is not fold]
-        found = fitted(column, others, methods, recipe, fold.name)
-        made.append(applied(column, fold, found, recipe))
+        found = recipe.fitted(column, others, methods, fold.name)
+        made.append(applied(column, fold, found, recipe.name))
         told.append(found)
     return made, told
 
 
-def fitted(column: Column, folds: Sequence[Fold], methods: Sequence[str], recipe: Recipe, of: str) -> Weights:
-    """Choice and weights by the validation predictions of some folds, for the fold ``of``.
-
-    Raises:
-        ValueError: no method passes the rule on them.
-    """
-    chosen = best(column, means(column, folds, methods), recipe.k)
-    if not chosen.names:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in chosen.refused.items())
-        raise ValueError(f"No method of {column.name} may enter the ensemble of fold {of} ({reasons}).")
-    seeds = min(len(fold.methods[name]) for fold in folds for name in chosen.names)
-    models = [_joined([fold.methods[name][s] for s in range(seeds) for fold in folds]) for name in chosen.names]
-    weights = combining.METHODS[recipe.how](column, models)
-    return Weights(of, dict(zip(chosen.names, weights.tolist(), strict=True)), chosen.refused)
-
-
-def applied(column: Column, fold: Fold, found: Weights, recipe: Recipe) -> Fold:
-    """A fold with the ensemble among its methods, one for each seed."""
-    seeds = min(len(fold.methods[name]) for name in found.weights)
-    weights = np.array(list(found.weights.values()))
-    runs = tuple(
-        combining.combined(column, [fold.methods[name][seed] for name in found.weights], weights)
-        for seed in range(seeds)
-    )
-    return replace(fold, methods={**fold.methods, recipe.name: runs})
+def applied(column: Column, fold: Fold, found: Weights, name: str) -> Fold:
+    """A fold with the ensemble among its methods by this name, one for each seed; a method alone is taken as it is."""
+    members, weights = [fold.methods[name] for name in found.weights], np.array(list(found.weights.values()))
+    seeds = range(min(map(len, members)))
+    if len(members) == 1:
+        runs = tuple(members[0][seed] for seed in seeds)
+    else:
+        runs = tuple(combining.combined(column, [member[seed] for member in members], weights) for seed in seeds)
+    return replace(fold, methods={**fold.methods, name: runs})
 
 
 def _values(column: Column, found: Predictions) -> dict[str, float]:

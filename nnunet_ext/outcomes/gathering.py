@@ -129,6 +129,11 @@ def _fold(column: Column, name: str, methods: Mapping[str, Sequence[Source]]) ->
     return Fold(name, tuple(rows["case"]), tuple(rows["patient"]), found)
 
 
+def has_truth(column: Column, source: Source) -> bool:
+    """Whether one of its cases has a truth of the column."""
+    return bool((source.results.of(column.name)["truth"] != "").any())
+
+
 def without_truth(column: Column, sources: Sequence[Source]) -> tuple[str, ...]:
     """Cases of the column that no metric can count."""
     tables = (source.results.of(column.name) for source in sources)

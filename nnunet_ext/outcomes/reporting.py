@@ -2,25 +2,30 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from nnunet_ext.evaluation.runs import Run
-from nnunet_ext.outcomes import ensembles, gathering
+from nnunet_ext.outcomes import ensembles, gathering, pairs
 from nnunet_ext.outcomes.bootstrapping import Interval
 from nnunet_ext.outcomes.columns import Column
 from nnunet_ext.outcomes.combining import refuse_overlap
-from nnunet_ext.outcomes.ensembles import Recipe, Weights
-from nnunet_ext.outcomes.honest import Drawn, Fold, differences, fold_table, level_for, summary_table
+from nnunet_ext.outcomes.ensembles import Choice, Maker, NobodyError, Weights
+from nnunet_ext.outcomes.honest import Drawn, Fold, differences, fold_table, level_for, primary_of, summary_table
 from nnunet_ext.outcomes.metrics import PRIMARY, metrics_of
 from nnunet_ext.outcomes.page import Part
+from nnunet_ext.outcomes.pairs import Pairs
 from nnunet_ext.outcomes.results import TEST
+from nnunet_ext.outcomes.selection import Chosen
 from nnunet_ext.outcomes.sentences import in_words, said
 
 CROSS_VALIDATION = "cross-validation"
+PAIRS, CHOICES = "Pairs, by their values on other folds than those of their weights", "Chosen on the other folds"
+Found = tuple[Column, str, Weights]
+"""Of a column, a further method and a fold."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,9 @@ class Judged:
         baselines: names.
         level: of the intervals of gains.
         left_out: cases without truth.
+        notes: method -> further sentences.
+        pairs: the pairs of two groups, see :func:`.pairs.table`; empty where none were asked for.
+        choices: see :func:`choices_table`; empty likewise.
     """
 
     tested: str
@@ -46,6 +54,9 @@ class Judged:
     baselines: tuple[str, ...]
     level: float
     left_out: tuple[str, ...]
+    notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    pairs: pd.DataFrame = field(default_factory=pd.DataFrame)
+    choices: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -68,7 +79,7 @@ class Judged:
         found = said(self.drawn, self.methods, self.baselines, self.level)
         if self.left_out:
             found[0] = [*found[0], f"Cases without a known {self.column.name}, left out: {len(self.left_out)}."]
-        return found
+        return [[*lines, *self.notes.get(method, ())] for method, lines in zip(self.methods, found, strict=True)]
 
 
 def judge(
@@ -76,17 +87,17 @@ def judge(
     sources: Sequence[gathering.Source],
     tests: Sequence[gathering.Source],
     around: gathering.Surroundings,
-    recipe: Recipe | None,
+    makers: Sequence[Maker],
     columns: int,
-) -> tuple[list[Judged], list[tuple[Column, str, Weights]]]:
-    """A column in cross-validation and, where there are ``tests``, in the external test; and ensembles' weights.
+) -> tuple[list[Judged], list[Found]]:
+    """A column in cross-validation and, where ``tests`` know it, in the external test; and ensembles' weights.
 
     Args:
         column: what is predicted.
         sources: of the trainings.
         tests: of the external test.
         around: what is known beside the predictions.
-        recipe: of an ensemble that is wanted.
+        makers: of ensembles and choices that are wanted.
         columns: judged together.
 
     Raises:
@@ -95,20 +106,49 @@ def judge(
     folds = gathering.folds_of(column, sources)
     methods = list(folds[0].methods)
     order = ensembles.ranking(column, folds, methods)
-    weights: list[Weights] = []
     tested, names = gathering.with_baselines(column, folds, around)
-    if recipe:
-        tested, weights = ensembles.out_of_fold(column, tested, methods, recipe)
-    pairs = [(CROSS_VALIDATION, tested, sources)]
-    if tests:
-        external, further = _external(column, folds, tests, around, recipe)
-        weights += further
-        pairs.append((TEST, external, tests))
-    further_names = (recipe.name,) if recipe else ()
-    level = level_for(columns * (len(methods) + len(further_names)))
-    known = (order.names, order.refused, further_names, tuple(names), level)
-    made = [Judged(what, Drawn(column, of), *known, gathering.without_truth(column, s)) for what, of, s in pairs]
-    return made, [(column, name, found) for name in further_names for found in weights]
+    tested, weights, lacking = _with_all(column, tested, methods, makers)
+    level = level_for(columns * (len(methods) + len(makers)))
+    first, known = (*order.names, *order.refused)[0], (order.names, order.refused)
+    further = tuple(dict.fromkeys(name for _, name, _ in weights))
+    drawn, left_out = Drawn(column, tested), gathering.without_truth(column, sources)
+    choices = choices_table(drawn, order, [found for _, name, found in weights if name == Choice().name])
+    notes = {first: (*lacking, *_untested(column, tests)), Choice().name: _told(drawn, order, choices)}
+    combined = [pairs.table(each, column, folds) for each in makers if each.name in further and isinstance(each, Pairs)]
+    made = [
+        Judged(
+            CROSS_VALIDATION, drawn, *known, further, tuple(names), level, left_out,
+            notes=notes, pairs=_joined(combined), choices=choices,
+        )
+    ]  # fmt: skip
+    if known_tests := [test for test in tests if gathering.has_truth(column, test)]:
+        external, of_test = _external(column, folds, known_tests, around, [m for m in makers if m.name in further])
+        weights += of_test
+        left_out = gathering.without_truth(column, known_tests)
+        made.append(Judged(TEST, Drawn(column, external), *known, further, tuple(names), level, left_out))
+    return made, weights
+
+
+def _with_all(
+    column: Column, folds: list[Fold], methods: Sequence[str], makers: Sequence[Maker]
+) -> tuple[list[Fold], list[Found], list[str]]:
+    """The folds with what the makers make of their methods, how, and why others made nothing."""
+    found: list[Found] = []
+    lacking = []
+    for maker in makers:
+        try:
+            folds, weights = ensembles.out_of_fold(column, folds, methods, maker)
+        except NobodyError as error:  # told; the other columns and makers are judged
+            lacking.append(f"There is no {maker.name!r}: {error}")
+            continue
+        found += [(column, maker.name, each) for each in weights]
+    return folds, found, lacking
+
+
+def _untested(column: Column, tests: Sequence[gathering.Source]) -> list[str]:
+    if not tests or any(gathering.has_truth(column, test) for test in tests):
+        return []
+    return [f"No case of the external test has a known {column.name}."]
 
 
 def _external(
@@ -116,17 +156,56 @@ def _external(
     folds: Sequence[Fold],
     tests: Sequence[gathering.Source],
     around: gathering.Surroundings,
-    recipe: Recipe | None,
-) -> tuple[list[Fold], list[Weights]]:
+    makers: Sequence[Maker],
+) -> tuple[list[Fold], list[Found]]:
     """The external test as a fold; everything in it was fitted on the validation folds."""
     (fold,) = gathering.folds_of(column, tests)
     seen = {case: patient for f in folds for case, patient in zip(f.cases, f.patients, strict=True)}
     refuse_overlap(seen, dict(zip(fold.cases, fold.patients, strict=True)))
-    made, _ = gathering.with_baselines(column, [fold], around, trained_on=folds)
-    if not recipe:
-        return made, []
-    found = ensembles.fitted(column, folds, list(folds[0].methods), recipe, TEST)
-    return [ensembles.applied(column, made[0], found, recipe)], [found]
+    ((fold,), _) = gathering.with_baselines(column, [fold], around, trained_on=folds)
+    weights = []
+    for maker in makers:
+        found = maker.fitted(column, folds, list(folds[0].methods), TEST)
+        fold = ensembles.applied(column, fold, found, maker.name)
+        weights.append((column, maker.name, found))
+    return [fold], weights
+
+
+def choices_table(drawn: Drawn, order: Chosen, weights: Sequence[Weights]) -> pd.DataFrame:
+    """What the other folds chose for each fold, in the primary metric, beside the best of all folds.
+
+    One row a fold: column, fold, chosen, metric, value, best, value_of_best; empty without choices.
+    """
+    if not weights or not order.names:
+        return pd.DataFrame()
+    metric = primary_of(drawn.column, drawn, order.names)
+    chosen, best = (drawn.values(name, metric)[0].mean(1) for name in (Choice().name, order.names[0]))
+    return pd.DataFrame(
+        {
+            "column": drawn.column.name,
+            "fold": [found.fold for found in weights],
+            "chosen": [next(iter(found.weights)) for found in weights],
+            "metric": metric.name,
+            "value": chosen,
+            "best": order.names[0],
+            "value_of_best": best,
+        }
+    )
+
+
+def _told(drawn: Drawn, order: Chosen, choices: pd.DataFrame) -> tuple[str, ...]:
+    """What the choice was, and how much the best of all folds owes to it."""
+    if choices.empty:
+        return ()
+    by_method = choices.groupby("chosen", sort=False)["fold"].apply(lambda folds: ", ".join(map(str, folds)))
+    metric = primary_of(drawn.column, drawn, order.names)
+    values = [drawn.interval(name, metric).value for name in (Choice().name, order.names[0])]
+    return (
+        f"Chosen: {'; '.join(f'{method} for fold {folds}' for method, folds in by_method.items())}.",
+        f"The best of the {len(order.names) + len(order.refused)} by the folds on which it is told, {order.names[0]}, "
+        f"has {metric.name} {values[1]:.3g}; chosen on the other folds it is {values[0]:.3g}, which is what a choice "
+        "among them is worth.",
+    )
 
 
 def tables(judged: Sequence[Judged]) -> dict[str, pd.DataFrame]:
@@ -141,6 +220,20 @@ def tables(judged: Sequence[Judged]) -> dict[str, pd.DataFrame]:
         "outcomes_cases.csv": pd.concat([cases_table(part).assign(**t) for part, t in both], ignore_index=True),
         "outcomes_ranking.csv": pd.DataFrame([row for part in judged for row in _ranks(part)]),
     }
+
+
+def further_tables(judged: Sequence[Judged]) -> dict[str, pd.DataFrame]:
+    """Of pairs and choices, by name; empty where none were asked for."""
+    return {
+        "outcomes_combinations.csv": _joined([part.pairs for part in judged]),
+        "outcomes_nested.csv": _joined([part.choices for part in judged]),
+    }
+
+
+def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Those that are not empty, below each other."""
+    full = [part for part in parts if len(part)]
+    return pd.concat(full, ignore_index=True) if full else pd.DataFrame()
 
 
 def gains_table(part: Judged) -> pd.DataFrame:
@@ -194,7 +287,7 @@ def _ranks(part: Judged) -> Iterator[dict[str, object]]:
         yield {"column": part.column.name, "method": method, "rank": "", "note": reason}
 
 
-def weights_table(weights: Sequence[tuple[Column, str, Weights]]) -> pd.DataFrame:
+def weights_table(weights: Sequence[Found]) -> pd.DataFrame:
     """One row for each ensemble's fold and method."""
     return pd.DataFrame(
         [
@@ -235,7 +328,14 @@ def page_part(part: Judged, picture: Path) -> Part:
     of_gains = gains[["method", "baseline", "metric"]].assign(gain=_cells(gains, "gain"), better=better)
     folds = fold_table(part.column, part.drawn.folds)
     wide = folds.pivot(index=["method", "fold", "seed", "cases"], columns="metric", values="value")[metrics].round(4)
-    return Part(title, part.verdicts, shown, part.baselines, of_gains, wide.reset_index(), picture)
+    further = {PAIRS: part.pairs, CHOICES: part.choices}
+    told = tuple((heading, _short(table)) for heading, table in further.items() if len(table))
+    return Part(title, part.verdicts, shown, part.baselines, of_gains, wide.reset_index(), picture, told)
+
+
+def _short(table: pd.DataFrame) -> pd.DataFrame:
+    """Ready to be read: without the column's name, numbers of four decimals, nothing where nothing is known."""
+    return table.drop(columns="column").round(4).astype(object).where(table.notna(), "")
 
 
 def _cells(table: pd.DataFrame, value: str) -> list[str]:

@@ -21,7 +21,14 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import Tensor, nn
 
 from nnunet_ext.outcomes import validation
-from nnunet_ext.outcomes.building import DECLARED, as_trained, build_case_network, declaration, declared_in
+from nnunet_ext.outcomes.building import (
+    DECLARED,
+    as_trained,
+    build_case_network,
+    declaration,
+    declared_in,
+    refuse_segmentation,
+)
 from nnunet_ext.outcomes.columns import CLASS, Column
 from nnunet_ext.outcomes.folds import check_part
 from nnunet_ext.outcomes.heads import shares
@@ -66,6 +73,7 @@ class CaseTrainer(ExtTrainer):
         plans = {**plans, DECLARED: declaration(self.targets.schema, self.columns, self.recipe)}
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.enable_deep_supervision = bool(self.recipe.joint)
+        self.build_network_architecture = self.network_with_heads  # type: ignore[method-assign] # of this training
 
     @classmethod
     def build_network_architecture(
@@ -75,6 +83,23 @@ class CaseTrainer(ExtTrainer):
         num_input_channels: int,
         num_output_channels: int,
         enable_deep_supervision: bool = True,
+    ) -> nn.Module:
+        """What nnU-Net's predictor calls; trainings, and who imports weights, build by :meth:`network_with_heads`.
+
+        Raises:
+            ValueError: the plans are a trained model's, so that its caller wants a segmentation (nnUNetv2_predict).
+        """
+        refuse_segmentation(cls.__name__, plans_manager.plans)
+        return cls.network_with_heads(plans_manager, configuration_manager, num_input_channels, num_output_channels)
+
+    @classmethod
+    def network_with_heads(
+        cls,
+        plans_manager: PlansManager,
+        configuration_manager: ConfigurationManager,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = False,
     ) -> nn.Module:
         """Encoder and heads; how many outputs there are is told by the plans and not by the labels."""
         declared = declared_in(plans_manager.plans)

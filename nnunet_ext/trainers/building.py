@@ -8,6 +8,7 @@ from nnunet_ext.coordinates.configuration import set_coordinates
 from nnunet_ext.coordinates.field import AXES, VERSION
 from nnunet_ext.networks import registry
 from nnunet_ext.networks.spec import NetworkSpec
+from nnunet_ext.networks.tasks import CASE_LEVEL
 from nnunet_ext.trainers.grammar import parse
 from nnunet_ext.trainers.recipe import Recipe
 from nnunet_ext.trainers.threads import set_threads
@@ -79,12 +80,14 @@ def keep_one_head(network: Any) -> None:
 
 
 def network_builder(name: str) -> Callable[..., "nn.Module"] | None:
-    """:func:`build_network` for a trainer's name, or None if it is not one of ours.
+    """:func:`build_network` for a trainer's name, or None if it is none of ours that segments.
+
+    A case-level trainer's own class says which command predicts with it.
 
     Raises:
         ValueError: one of our networks with words that are not legal.
     """
     parsed = parse(name)
-    if parsed is None:
+    if parsed is None or parsed.spec.task is CASE_LEVEL:
         return None
     return partial(build_network, parsed.spec, parsed.size, parsed.recipe)

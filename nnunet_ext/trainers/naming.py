@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
-from nnunet_ext.networks.registry import PREFIX, default_size, specs
+from nnunet_ext.networks.case_zoo import TRAINER as CASE
+from nnunet_ext.networks.registry import PREFIX, case_specs, default_size, specs
 from nnunet_ext.networks.spec import NetworkSpec
 from nnunet_ext.trainers.grammar import SIZE, applied, index_of, parse
 from nnunet_ext.trainers.words import WORDS
@@ -18,8 +19,12 @@ def parts(name: str) -> tuple[str, list[str]]:
 
 
 def networks_like(pattern: str) -> tuple[NetworkSpec, ...]:
-    """The declared networks whose trainer's name a pattern (``DualBranch*``) or a name means, in the zoo's order."""
-    return tuple(spec for spec in specs() if fnmatchcase(spec.trainer, pattern))
+    """The declared networks whose trainer's name a pattern (``DualBranch*``) or a name means, in the zoo's order.
+
+    Those for case-level targets are meant by what begins with ``Case`` alone, so that ``*`` means one kind of network.
+    """
+    known = case_specs() if pattern.startswith(CASE) else specs()
+    return tuple(spec for spec in known if fnmatchcase(spec.trainer, pattern))
 
 
 def merged(spec: NetworkSpec, groups: Iterable[Sequence[str]]) -> list[str]:

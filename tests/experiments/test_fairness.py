@@ -9,9 +9,8 @@ from nnunet_ext.networks.registry import specs
 from nnunet_ext.trainers.recipe import FIELDS, NOT_COMPARED
 
 CONFIGURATION = {"patch_size": [128, 96, 64], "batch_size": 2}
-CASE_LEVEL = {"smoothing", "balanced", "heteroscedastic", "joint", "covariates", "fused", "multi_level", "targets"}
-NOT_LEARNT = {"validate_every", "seed", *NOT_COMPARED, *CASE_LEVEL}
-"""Fields that change no weight, are another row of the matrix, or of networks that segment nothing."""
+NOT_LEARNT = {"validate_every", "seed", *NOT_COMPARED}
+"""Fields that change no weight, or are another row of the matrix."""
 
 
 def methods(trainers, words=None, seeds=(1,)):
@@ -102,3 +101,17 @@ def test_a_trainer_without_seeds_is_a_caution_where_others_have_several(seeds, t
 def test_another_packages_trainer_cannot_be_asked():
     text = note(methods("nnUNetTrainer_5epochs UNet3D"), CONFIGURATION, 1)
     assert "| 5epochs | ? |" in text
+
+
+def test_case_level_trainers_are_told_by_what_means_something_for_them():
+    (plain, worded) = map(row_of, methods("CaseUNETR CaseUNETR_Balanced_Covariates"))
+    assert not {"loss", "deep_supervision"} & set(plain.values)
+    assert plain.values["optimiser"].source == FAMILY
+    assert differences([plain, worded]) == {
+        "balanced": {False: ["CaseUNETR"], True: ["CaseUNETR_Balanced_Covariates"]},
+        "covariates": {False: ["CaseUNETR"], True: ["CaseUNETR_Balanced_Covariates"]},
+    }
+    told = note(methods("CaseUNETR CaseUNETR_Balanced_Covariates"), CONFIGURATION, 1)
+    assert "* covariates: no for CaseUNETR; yes for CaseUNETR_Balanced_Covariates" in told
+    assert "loss" not in told
+    assert "smoothing" not in row_of(methods("UNet3D")[0]).values

@@ -41,6 +41,11 @@ def test_the_table_is_plain_text(tasks):
     assert live.status([]).endswith("no task")
 
 
+def test_what_case_level_trainings_reach_is_a_skill(tmp_path):
+    task = fake(tmp_path, "nnUNetTrainer_CaseUNETR_XS__nnUNetPlans__3d_fullres")
+    assert live.status([task]).split()[:5] == ["run", "state", "done", "skill", "time"]
+
+
 @pytest.mark.parametrize(
     ("trainer", "epochs"),
     [("nnUNetTrainer", 1000), ("nnUNetTrainer_100epochs", 100), ("nnUNetTrainer_1epoch_seed2", 1)],

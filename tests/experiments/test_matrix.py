@@ -75,6 +75,32 @@ def test_held_out_images_are_predicted_after_their_folds(folder, tmp_path):
     assert {found.method_of[task.name] for task in found.tasks} == {"nnUNetTrainer_UNet3D_XS", "nnUNetTrainer_UNETR_XS"}
 
 
+def test_case_level_targets_of_held_out_images_are_predicted_by_their_command(folder, tmp_path):
+    table = folder / "targets.csv"
+    table.write_text("case,grade\n")
+    found = matrix(folder, trainers=["CaseUNETR"], probabilities=True)
+    first = found.of("predict")[0]
+    trainer = "nnUNetTrainer_CaseUNETR_XS_seed1"
+    out = tmp_path / "results" / DATASET / f"{trainer}__nnUNetPlans__3d_fullres" / "test_imagesTs_folds_0_1"
+    assert shlex.join(first.command) == (
+        f"nnunet_ext predict-cases -i {tmp_path / 'raw' / DATASET / 'imagesTs'} -o {out} -d 999 -tr {trainer} "
+        f"-p nnUNetPlans -c 3d_fullres -f 0 1 -device cpu --targets {table}"
+    )
+    assert first.goes_on == first.command
+    assert first.folder == out
+    assert first.case_level
+    assert len(first.after) == 2
+    assert not any("--npz" in task.command for task in found.tasks)
+    plain = matrix(folder, trainers=["CaseUNETR"], mirroring=False).of("predict")[0]
+    assert plain.command[-1] == "--disable_tta"
+    assert plain.folder != out
+    other = tmp_path / "truth.csv"
+    other.write_text("case,grade\n")
+    assert str(other) in matrix(folder, trainers=["CaseUNETR"], test_labels=str(other)).of("predict")[0].command
+    with pytest.raises(ValueError, match=r"There is no table .*labelsTs"):
+        matrix(folder, trainers=["CaseUNETR"], test_labels=str(tmp_path / "raw" / DATASET / "labelsTs"))
+
+
 def test_the_cascade_needs_its_detector_and_has_its_settings(folder):
     settings = {"crop_size": [96, 96, 64], "merge": "gaussian"}
     found = matrix(folder, cascade={"detector": "ROIUNet3D_Tiny_seed5", "settings": settings}, seeds=[1])
@@ -119,14 +145,14 @@ def test_another_folder_of_images_has_its_own_predictions(folder, tmp_path):
     images.mkdir(parents=True)
     (images / "a_0000.nii.gz").touch()
     own, other = (
-        held_out_of(sweep_for(), places_in(folder)),
-        held_out_of(sweep_for(test=str(images)), places_in(folder)),
+        held_out_of(sweep_for(), places_in(folder), False),
+        held_out_of(sweep_for(test=str(images)), places_in(folder), False),
     )
     assert own.tag == "imagesTs"
     assert other.tag.startswith("imagesTs-")
     assert other.labels is None
     assert own.labels.name == "labelsTs"
-    assert held_out_of(sweep_for(test="none"), places_in(folder)) is None
+    assert held_out_of(sweep_for(test="none"), places_in(folder), False) is None
 
 
 def test_a_detector_must_be_one(folder):

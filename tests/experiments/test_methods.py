@@ -51,6 +51,23 @@ def test_wildcards_leave_out_what_they_cannot_mean_and_say_so():
     assert names("*MobileUNETR", configuration="2d") == ["MobileUNETR"]
 
 
+def test_networks_for_cases_are_meant_by_case_alone():
+    assert not [name for name in names("*") if name.startswith("Case")]
+    methods = found("CaseResNet* CaseROI*", words=["2epochs"])
+    assert [method.short for method in methods.chosen] == [
+        "CaseResNet18_2epochs",
+        "CaseResNet18SE_2epochs",
+        "CaseResNet18MultiScale_2epochs",
+    ]
+    assert methods.case_level
+    assert methods.left_out["nnUNetTrainer_CaseResNet50"] == "is no 3D network"
+    assert (
+        methods.left_out["nnUNetTrainer_CaseROIUNet3D"] == "is the encoder of a detector, whose size is always written"
+    )
+    assert names("CaseROIUNet3D_Tiny CaseUNETR_Balanced") == ["CaseROIUNet3D_Tiny", "CaseUNETR_Balanced"]
+    assert not found("UNETR nnUNetTrainer").case_level
+
+
 def test_a_wildcard_may_hold_what_is_named_as_well():
     assert names("UNet3DStride UNet3DS*") == ["UNet3DStride"]
 
@@ -74,6 +91,14 @@ def test_a_wildcard_may_hold_what_is_named_as_well():
         ("UNet3D", {"words": {"UNETR": ["XS"]}}, "The words for 'UNETR' are for no trainer"),
         ("nnUNetTrainer", {"words": ["XS"]}, "are for no trainer of the experiment (none of ours)"),
         ("ROIUNet3D", {}, "size is always written; add Tiny or Small"),
+        ("CaseResNet19", {}, "nearest: CaseResNet18"),
+        (
+            "CaseUNETR UNet3D",
+            {},
+            "CaseUNETR predicts case-level targets and UNet3D a segmentation; make a sweep of each",
+        ),
+        ("CaseUNETR nnUNetTrainer", {}, "CaseUNETR predicts case-level targets and nnUNetTrainer a segmentation"),
+        ("CaseUNETR", {"words": ["NoDS"]}, "sets the deep supervision, which is for networks of"),
         ("ROI*", {}, "Nothing is left to train: nnUNetTrainer_ROIUNet3D is a detector"),
     ],
 )

@@ -62,7 +62,8 @@ def small(folder, sweep, **keys):
     places = places_in(folder)
     rows = [*chosen_of(sweep), *([detector_of(sweep)] if sweep.cascade else [])]
     needs = {method.trainer: Needs(2, 0, 7) for method in rows}
-    arguments = sweep, chosen_of(sweep), places, 999, held_out_of(sweep, places), needs, {"A": "1"}
+    held_out = held_out_of(sweep, places, any(row.case_level for row in rows))
+    arguments = sweep, chosen_of(sweep), places, 999, held_out, needs, {"A": "1"}
     return miniature(*arguments, **keys)
 
 
@@ -96,6 +97,13 @@ def test_it_has_three_cases_of_the_fold_and_one_image(folder):
         assert [method.trainer for method in found.left_out] == ["nnUNetTrainer"]
         (same,) = found.methods.values()
         assert [method.trainer for method in same] == ["nnUNetTrainer_UNet3D_XS"]
+
+
+def test_case_level_targets_are_tried_with_all_training_cases(folder):
+    with small(folder, sweep_for(trainers=["CaseUNETR"])) as found:
+        splits = json.loads((found.places.preprocessed / "splits_final.json").read_text())
+        assert splits == [{"train": space.SPLITS[1]["train"], "val": space.SPLITS[1]["val"][:1]}]
+        assert [task.command[0] for task in found.matrix.tasks] == ["nnUNetv2_train", "nnunet_ext"]
 
 
 def test_trainings_that_differ_in_their_length_alone_are_tried_once(folder):

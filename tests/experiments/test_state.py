@@ -111,6 +111,36 @@ def test_a_prediction_is_finished_when_all_cases_are_whole(prediction):
     assert not cut.exists()
 
 
+CASES = "nnUNetTrainer_CaseUNETR_XS__nnUNetPlans__3d_fullres"
+
+
+def test_a_case_level_training_is_finished_with_its_table(tmp_path):
+    task = fake(tmp_path, CASES)
+    (task.folder / "validation").mkdir(parents=True)
+    save(task.folder, "checkpoint_final.pth", {})
+    (task.folder / "validation" / "summary.json").write_text("{}")
+    assert on_disk(task) is State.INTERRUPTED
+    table = task.folder / "validation" / "case_metrics.csv"
+    table.write_text("case\n")
+    assert on_disk(task) is State.FINISHED
+    (task.folder / "checkpoint_final.pth").unlink()
+    assert put_aside(task) == ["case_metrics.csv"]
+    assert not table.exists()
+
+
+def test_a_case_level_prediction_is_finished_when_its_table_has_all_cases(tmp_path, prediction):
+    words, folder = prediction.command, tmp_path / "model" / CASES / "test_imagesTs"
+    task = Task("predict", "predict", words, words, folder)
+    folder.mkdir(parents=True)
+    assert on_disk(task) is State.NEW
+    (folder / "case_metrics.csv").write_text('case,column\na,grade\na,"days, or so"\n')
+    assert on_disk(task) is State.INTERRUPTED
+    assert states.predicted(task) == (1, 2)
+    assert put_aside(task) == []
+    (folder / "case_metrics.csv").write_text("case,column\na,grade\nb,grade\nc,grade\n")
+    assert on_disk(task) is state_of(task) is State.FINISHED
+
+
 def test_a_prediction_without_input_is_refused(prediction):
     for path in (prediction.folder.parents[1] / "imagesTs").iterdir():
         path.unlink()

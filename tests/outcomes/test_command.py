@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from nnunet_ext.cli import main
+from nnunet_ext.evaluation.runs import find_runs
 from nnunet_ext.outcomes import charts
 from nnunet_ext.outcomes.results import FACTS_FILE, TABLE_FILE, read, write
 from tests.outcomes.workspace import COLUMNS, DATASET, rows_of, splits_of, table_of, write_targets, write_training
@@ -343,6 +344,6 @@ def test_cases_without_truth_are_left_out_and_told(workspace, capsys):
     assert "79 cases of 40 patients" in said
 
 
-def test_compare_says_where_case_level_results_are_judged(workspace, capsys):
-    assert main(["compare", str(workspace / "results"), "-o", str(workspace / "out")]) == 2
-    assert "its results are those of whole cases, see `nnunet_ext outcomes`" in capsys.readouterr().err
+def test_beside_segmentations_case_level_results_are_left_out_with_what_judges_them(workspace):
+    reasons = set(find_runs([workspace / "results"]).left_out.values())
+    assert reasons == {"its results are those of whole cases, see `nnunet_ext outcomes`"}

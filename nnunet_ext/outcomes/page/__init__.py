@@ -29,6 +29,7 @@ class Part:
         gains: of methods over baselines, ready to be read.
         folds: one row a method, fold and seed.
         picture: PNG.
+        further: headings and tables ready to be read, of pairs and choices.
     """
 
     title: str
@@ -38,6 +39,7 @@ class Part:
     gains: pd.DataFrame
     folds: pd.DataFrame
     picture: Path
+    further: Sequence[tuple[str, pd.DataFrame]] = ()
 
 
 def write_page(path: Path, title: str, facts: Mapping[str, str], parts: Sequence[Part], runs: pd.DataFrame) -> None:
@@ -74,6 +76,7 @@ def _section(place: int, part: Part) -> str:
             f' src="data:image/png;base64,{picture}"></figure>',
             "<h3>Gain over the baselines</h3>",
             _table(part.gains),
+            *(f"<h3>{escape(heading)}</h3>\n{_table(table)}" for heading, table in part.further),
             "<details><summary>Each fold and seed</summary>",
             _table(part.folds),
             "</details>",
