@@ -19,6 +19,8 @@ from nnunet_ext.outcomes.losses import ordinal_log_probabilities, widths
 
 SMALLEST_SPREAD = 1e-8
 SMALLEST_TIME = 0.5  # in the column's unit: the logarithm of a time of 0
+GAIN = 10.0  # of parameters that stand alone: an optimiser like Adam moves each by no more than its rate in a step, and
+# a location, which is a sum over all features, leaves cut-points and spreads behind that would have to widen with it
 LEVEL = 0.9  # of intervals: so many of the cases lie within
 NORMAL_REACH = NormalDist().inv_cdf((1 + LEVEL) / 2)  # in standard deviations
 
@@ -89,20 +91,20 @@ class OrdinalHead(Head):
     def __init__(self, features: int, column: Column) -> None:
         super().__init__(features, column)
         self.linear = nn.Linear(features, 1, bias=False)  # a bias would be the cut-points' shift a second time
-        self.first = nn.Parameter(torch.zeros(1))
+        self.first = nn.Parameter(torch.zeros(1))  # this and the gaps in units of ``GAIN``
         self.gaps = nn.Parameter(torch.zeros(len(column.levels) - 2))
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, K)."""
         location = self.linear(features)
-        fixed = torch.cat((self.first, self.gaps)).to(location)
+        fixed = GAIN * torch.cat((self.first, self.gaps)).to(location)
         return torch.cat((location, fixed.expand(len(location), -1)), 1)
 
     def start(self, values: Tensor, censored: Tensor) -> None:
         """See the base class."""
         cuts = torch.logit(shares(values, len(self.column.levels)).cumsum(0)[:-1])
-        self.first.data.copy_(cuts[:1])
-        self.gaps.data.copy_(cuts.diff().log())
+        self.first.data.copy_(cuts[:1] / GAIN)
+        self.gaps.data.copy_(cuts.diff().log() / GAIN)
 
     def read(self, outputs: Tensor) -> dict[str, Tensor]:
         """See the base class; the ``location`` (B,) too."""
@@ -153,7 +155,7 @@ class SurvivalHead(_Standardising):
 
     def __init__(self, features: int, column: Column) -> None:
         super().__init__(features, column)
-        self.log_spread = nn.Parameter(torch.zeros(1))
+        self.log_spread = nn.Parameter(torch.zeros(1))  # in units of ``GAIN``
 
     @staticmethod
     def directions(column: Column) -> int:
@@ -163,13 +165,13 @@ class SurvivalHead(_Standardising):
     def forward(self, features: Tensor) -> Tensor:
         """(B, 2)."""
         median = self.linear(features)
-        return torch.cat((median, self.log_spread.to(median).expand(len(median), 1)), 1)
+        return torch.cat((median, GAIN * self.log_spread.to(median).expand(len(median), 1)), 1)
 
     def start(self, values: Tensor, censored: Tensor) -> None:
         """See the base class; censored times count as they are, for a start alone."""
         self._standardise(values.clamp(min=SMALLEST_TIME).log())
         self.linear.bias.data.zero_()
-        self.log_spread.data.fill_(-0.6)  # a logistic variable of spread 0.55 has the standard deviation 1
+        self.log_spread.data.fill_(-0.6 / GAIN)  # a logistic variable of spread 0.55 has the standard deviation 1
 
     def standardised(self, values: Tensor) -> Tensor:
         """See the base class."""

@@ -17,7 +17,7 @@ from torch import nn
 from nnunet_ext.outcomes import losses
 from nnunet_ext.outcomes.columns import Column
 from nnunet_ext.outcomes.conformal import half_width
-from nnunet_ext.outcomes.heads import HEADS, Heads, OrdinalHead, SurvivalHead
+from nnunet_ext.outcomes.heads import GAIN, HEADS, Heads, OrdinalHead, SurvivalHead
 from nnunet_ext.outcomes.losses import CaseLoss
 
 GRADE = Column("grade", "ordinal", ("low", "middle", "high"))
@@ -66,6 +66,24 @@ def test_the_ordinal_head_on_a_linear_encoder_is_statsmodels_ordered_model():
     assert loss == pytest.approx(-oracle.llf, abs=1e-6)
     np.testing.assert_allclose(found, [1.04763, -0.05861, 0.61582, 2.20355, 4.29897], atol=2.5e-4)
     assert loss == pytest.approx(358.51244, abs=1e-4)
+
+
+def test_cut_points_widen_as_fast_as_a_location_of_many_features_sharpens():
+    torch.manual_seed(3)
+    value = torch.rand(300)
+    level = (3 * value).long().clamp(max=2)
+    features = 3.46 * (value[:, None] - 0.5) * 0.3 * torch.randn(400) + 0.5 * torch.randn(300, 400)
+    head = OrdinalHead(400, Column("stage", "ordinal", ("I", "II", "III")))
+    head.start(level.float(), torch.zeros(300))
+    optimiser = torch.optim.AdamW(head.parameters(), lr=1e-3)
+    for _ in range(200):
+        optimiser.zero_grad()
+        (-losses.ordinal_log_probabilities(head(features)).gather(1, level[:, None]).mean()).backward()
+        optimiser.step()
+    most_probable = head.read(head(features))["probabilities"].argmax(1)
+    found = [(most_probable == 1)[level == i].float().mean().item() for i in range(3)]
+    assert found[1] > 0.85, "the level in the middle is lost between cut-points that stay close together"
+    assert max(found[0], found[2]) < 0.1
 
 
 def probabilities(location, cuts):
@@ -137,7 +155,7 @@ def test_the_survival_head_on_a_linear_encoder_is_lifelines_log_logistic_model()
     expected = oracle.summary["coef"]
     slopes = (head.linear.weight[0] * head.scale).tolist()
     np.testing.assert_allclose(slopes, [expected["alpha_"]["a"], expected["alpha_"]["b"]], atol=1e-3)
-    spread = (head.log_spread.exp() * head.scale).item()
+    spread = ((GAIN * head.log_spread).exp() * head.scale).item()
     assert spread == pytest.approx(math.exp(-expected["beta_"]["Intercept"]), rel=1e-3)
     medians = head.read(head(features))["value"].detach().numpy()
     predicted = oracle.predict_median(pd.DataFrame(x, columns=["a", "b"])).to_numpy()
