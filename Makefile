@@ -40,7 +40,7 @@ types:
 	$(BIN)/mypy
 
 tests:
-	$(PYTEST) -n auto --maxprocesses 4 --dist loadgroup $(PYTEST_FLAGS)
+	$(PYTEST) -n auto --maxprocesses 4 --dist worksteal $(PYTEST_FLAGS)
 
 format: $(VENV)/.installed-test  ## rewrite the sources in the project's format
 	$(BIN)/ruff format $(SOURCES)
