@@ -41,7 +41,6 @@ PLACES = (
     Place("statistics.md", "power", "claims.md", 1),
     Place("statistics.md", "published", "claims.md", 2),
     Place("outcomes.md", "outcomes null", "outcomes_null.md"),
-    Place("outcomes.md", "permuted", "outcomes_permuted.md"),
     Place("outcomes.md", "timm", "timm_backbones.md"),
     Place("plans.md", "plans", "plans.md"),
     Place("plans.md", "covered", "plans_covered_1.md"),
