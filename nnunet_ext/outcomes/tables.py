@@ -7,7 +7,7 @@ import csv
 from math import isfinite
 from pathlib import Path
 
-from nnunet_ext.outcomes.columns import CASE, SET
+from nnunet_ext.outcomes.columns import CASE, SET, TABLE_FILE
 
 SEPARATORS = ",;\t"
 TRAIN, TEST = "train", "test"
@@ -23,6 +23,8 @@ def read_table(path: Path) -> dict[str, Row]:
         ValueError: no file or no text; no column ``case``; a column or a case that is there twice; a row that is too
             short or too long, or without a case; a ``set`` that is neither ``train`` nor ``test``.
     """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; name the table itself, as {path / TABLE_FILE}.")
     if not path.is_file():
         raise ValueError(f"There is no {path}; write one as docs/outcomes.md describes it.")
     lines = _lines(path)

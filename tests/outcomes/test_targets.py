@@ -158,6 +158,11 @@ def test_all_wrong_cells_are_counted(tmp_path):
         load_targets(write(tmp_path, TABLE.replace("HGG", "XGG")))
 
 
+def test_a_folder_in_the_place_of_the_table(tmp_path):
+    with pytest.raises(ValueError, match=r"is a folder; name the table itself, as .*targets\.csv"):
+        read_table(tmp_path)
+
+
 def test_no_table(tmp_path):
     write(tmp_path)
     (tmp_path / "targets.csv").unlink()
