@@ -64,6 +64,13 @@ def markdown(found: list[dict[str, Any]]) -> str:
     return record.markdown(["trainer", "trained with", "cases", "column", "kind", "metrics"], lines)
 
 
+def store(name: str, found: list[dict[str, Any]], table: str) -> None:
+    """Writes the rows and their table, and shows the table."""
+    record.write_json(record.RESULTS / f"{name}.json", found)
+    (record.RESULTS / f"{name}.md").write_text(table + "\n", encoding="utf-8")
+    print(table)
+
+
 def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -74,10 +81,7 @@ def main() -> int:
     args = parser.parse_args()
     folders = [folder / "validation" if (folder / "validation").is_dir() else folder for folder in args.folders]
     found = [row for folder in folders for row in rows(folder)]
-    record.write_json(record.RESULTS / f"{args.name}.json", found)
-    table = markdown(found)
-    (record.RESULTS / f"{args.name}.md").write_text(table + "\n", encoding="utf-8")
-    print(table)
+    store(args.name, found, markdown(found))
     return 0
 
 

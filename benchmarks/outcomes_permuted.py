@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # a script's own package is not on the path
 
 from benchmarks import record  # noqa: E402 - needs the path above
-from benchmarks.outcomes import SHOWN, rows  # noqa: E402
+from benchmarks.outcomes import SHOWN, rows, store  # noqa: E402
 from nnunet_ext.outcomes.columns import CASE, SET  # noqa: E402
 from nnunet_ext.outcomes.leaks import permuted  # noqa: E402
 from nnunet_ext.outcomes.targets import TABLE_FILE, Targets, load_targets  # noqa: E402
@@ -91,10 +91,7 @@ def main() -> int:
         for seed in tqdm(range(1, args.permutations + 1), "permutations"):
             fold = train(args, dataset, seed, Path(root))
             found += [{"targets": f"permutation {seed}", **row} for row in rows(fold / "validation")]
-    record.write_json(record.RESULTS / f"{args.name}.json", found)
-    told = table(found)
-    (record.RESULTS / f"{args.name}.md").write_text(told + "\n", encoding="utf-8")
-    print(told)
+    store(args.name, found, table(found))
     return 0
 
 
