@@ -7,6 +7,7 @@ Shape letters: B cases of a batch, F features, K levels, O outputs of a head.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from statistics import NormalDist
 from typing import ClassVar, cast
@@ -25,7 +26,7 @@ LEVEL = 0.9  # of intervals: so many of the cases lie within
 NORMAL_REACH = NormalDist().inv_cdf((1 + LEVEL) / 2)  # in standard deviations
 
 
-class Head(nn.Module):
+class Head(nn.Module, ABC):
     """One target column's.
 
     Attributes:
@@ -50,17 +51,17 @@ class Head(nn.Module):
         """(B, O)."""
         return self.linear(features)
 
+    @abstractmethod
     def start(self, values: Tensor, censored: Tensor) -> None:
         """Takes what is known before any image is seen from the training cases' values (n,), NaN where unknown."""
-        raise NotImplementedError
 
     def standardised(self, values: Tensor) -> Tensor:
         """Values as the loss reads them."""
         return values
 
+    @abstractmethod
     def read(self, outputs: Tensor) -> dict[str, Tensor]:
         """``probabilities`` (B, K) of levels, or ``value`` (B,) in the column's unit."""
-        raise NotImplementedError
 
 
 def shares(values: Tensor, levels: int) -> Tensor:
