@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from nnunet_ext.commands.finding import Finding, error, ok, warning
-from nnunet_ext.discovery import HOOK_VARIABLE, SHIM, hook_folder, is_hook
+from nnunet_ext.discovery import HOOK_VARIABLE, SHIM, held_folders, hook_folder, is_hook
 
 PACKAGES = ("nnunetv2", "nnunet_ext")
 TRAINER = "nnUNetTrainer_DualBranchGhost"
@@ -139,7 +139,7 @@ def _unmet(package: str, requirement: Requirement) -> Iterator[Finding]:
 def check_hook() -> Iterator[Finding]:
     """Tell whether nnUNet_extTrainer holds the folder of our shim, and what else it holds that does harm."""
     hook = hook_folder()
-    folders = [folder for folder in os.environ.get(HOOK_VARIABLE, "").split(os.pathsep) if folder.strip()]
+    folders = held_folders()
     others = [folder for folder in folders if os.path.realpath(folder) != os.path.realpath(hook)]
     modules = [module.name for module in pkgutil.iter_modules([str(hook)])]
     if modules != [Path(SHIM).stem]:

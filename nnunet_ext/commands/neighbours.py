@@ -11,14 +11,14 @@ from pathlib import Path
 
 from nnunet_ext.commands.finding import Finding, ok, warning
 from nnunet_ext.commands.installation import copies
-from nnunet_ext.discovery import HOOK_VARIABLE, hook_folder, is_hook
+from nnunet_ext.discovery import HOOK_VARIABLE, held_folders, hook_folder, is_hook
 
 SHOWN = 3
 
 
 def check_neighbours() -> Iterator[Finding]:
     """Tell which other trainers nnUNet_extTrainer brings, and which of them have names of ours."""
-    folders = [folder for folder in os.environ.get(HOOK_VARIABLE, "").split(os.pathsep) if folder.strip()]
+    folders = held_folders()
     ours = os.path.realpath(hook_folder())
     places = [os.path.realpath(folder) for folder in folders]
     for place, folder in zip(places, folders, strict=True):

@@ -23,9 +23,14 @@ def is_hook(folder: str) -> bool:
     return Path(os.path.normpath(folder)).parts[-3:] == ours or os.path.isfile(os.path.join(folder, SHIM))
 
 
+def held_folders() -> list[str]:
+    """Return what nnUNet_extTrainer holds, in nnU-Net's order."""
+    return [folder for folder in os.environ.get(HOOK_VARIABLE, "").split(os.pathsep) if folder.strip()]
+
+
 def folders_after_ours() -> list[str]:
     """Return the folders of nnUNet_extTrainer that nnU-Net searches after ours, those that exist."""
-    folders = [folder for folder in os.environ.get(HOOK_VARIABLE, "").split(os.pathsep) if folder.strip()]
+    folders = held_folders()
     real = [os.path.realpath(folder) for folder in folders]
     ours = os.path.realpath(hook_folder())
     after = folders[real.index(ours) + 1 :] if ours in real else []
@@ -34,8 +39,7 @@ def folders_after_ours() -> list[str]:
 
 def folders_with_ours() -> str:
     """What nnUNet_extTrainer holds; where our folder is not among it, it is put first."""
-    held = os.environ.get(HOOK_VARIABLE, "")
-    folders = [folder for folder in held.split(os.pathsep) if folder.strip()]
+    folders = held_folders()
     if os.path.realpath(hook_folder()) in map(os.path.realpath, folders):
-        return held
+        return os.pathsep.join(folders)
     return os.pathsep.join([str(hook_folder()), *folders])

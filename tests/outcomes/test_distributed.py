@@ -10,7 +10,7 @@ from nnunet_ext.trainers.checkpoints import FINAL
 from nnunet_ext.trainers.reading import read_safely
 from tests.outcomes.conftest import write_targets
 from tests.trainers import workspace
-from tests.trainers.test_distributed import differences, ended, keeping_weights
+from tests.trainers.test_distributed import differences, drawing_for_both_ranks, ended, keeping_weights
 
 NAME = "nnUNetTrainer_CaseDualBranchGhost_XS_SGD_NoAug_2epochs_iter3_Target1and2_seed7"
 """Of columns that are known of every case: what is missing counts by the cases that a process has."""
@@ -51,33 +51,14 @@ def two(root, tmp_path_factory):
     return together(root, tmp_path_factory.mktemp("two"), NAME)
 
 
-def drawing_for_both_ranks(trainer):
-    """Has one process train on the batches of two: sample 0 of the one, sample 1 of the other; then validate."""
-    plain = trainer.get_dataloaders
+def joined(one, other):
+    both = torch.cat([one["data"], other["data"]])
+    return {"data": both, "target": None, "keys": [*one["keys"], *other["keys"]]}
 
-    class Joined:
-        drawn = 0
 
-        def __init__(self, streams):
-            self.streams = streams
-
-        def __next__(self):
-            one, other = (next(stream) for stream in self.streams)
-            both = torch.cat([one["data"], other["data"]])
-            return {"data": both, "target": None, "keys": [*one["keys"], *other["keys"]]}
-
-        def close(self):
-            pass
-
-    def both():
-        ranks = []
-        for trainer.local_rank, trainer.oversample_foreground_percent in ((0, 0.0), (1, 1.0)):  # nnU-Net's shares
-            trainer.batch_size = 1
-            ranks.append(plain())
-        trainer.local_rank = 0
-        return tuple(Joined(streams) for streams in zip(*ranks, strict=True))
-
-    trainer.get_dataloaders = both
+def drawing_and_validating(trainer):
+    """Has one process train on the batches of two, then validate."""
+    drawing_for_both_ranks(trainer, joined)
     validating(trainer)
 
 
@@ -87,7 +68,7 @@ def table_of(training):
 
 def test_two_processes_are_one_with_the_same_global_batch(two, root, tmp_path):
     one = Training(root, tmp_path, NAME)
-    assert one.run(change=drawing_for_both_ranks) == 0, one.outputs()
+    assert one.run(change=drawing_and_validating) == 0, one.outputs()
     mine, theirs = read_safely(one.folder / FINAL), read_safely(two.folder / FINAL)
     assert differences(mine["network_weights"], theirs["network_weights"]) < 1e-5
     for key in ("train_losses", "val_losses", "mean_fg_dice"):

@@ -83,7 +83,14 @@ def test_the_ranks_have_the_same_weights(two):
     assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
-def drawing_for_both_ranks(trainer):
+def joined(one, other):
+    return {
+        "data": torch.cat([one["data"], other["data"]]),
+        "target": [torch.cat(pair) for pair in zip(one["target"], other["target"], strict=True)],
+    }
+
+
+def drawing_for_both_ranks(trainer, join=joined):
     """Has one process train on the batches of two: sample 0 of the one, sample 1 of the other."""
     plain = trainer.get_dataloaders
 
@@ -94,11 +101,7 @@ def drawing_for_both_ranks(trainer):
             self.streams = streams
 
         def __next__(self):
-            one, other = (next(stream) for stream in self.streams)
-            return {
-                "data": torch.cat([one["data"], other["data"]]),
-                "target": [torch.cat(pair) for pair in zip(one["target"], other["target"], strict=True)],
-            }
+            return join(*(next(stream) for stream in self.streams))
 
         def close(self):
             pass
