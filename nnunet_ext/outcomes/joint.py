@@ -8,10 +8,15 @@ representation). Data, targets of deep supervision and the split among processes
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import torch
+from nnunetv2.training.loss.dice import get_tp_fp_fn_tn
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from torch import Tensor, nn
 
 from nnunet_ext.outcomes.pixels import LABELS
 from nnunet_ext.outcomes.trainer import CaseTrainer
+from nnunet_ext.trainers import distributed
 from nnunet_ext.trainers.base import ExtTrainer
 from nnunet_ext.trainers.guard import SKIPPED_STEPS, FiniteLoss
 
@@ -49,7 +54,12 @@ class AllParts:
 
 
 class JointTrainer(CaseTrainer):
-    """Trains heads and decoder; best checkpoint, table and prediction are the heads'."""
+    """Trains heads and decoder; best checkpoint, table and prediction are the heads'.
+
+    The decoder's pseudo Dice of an epoch is in progress.jsonl (``segmentation_dice``) and in nnU-Net's log file.
+    """
+
+    _segmented: Mapping[str, float | None] | None = None
 
     def initialize(self) -> None:
         """As before.
@@ -77,6 +87,26 @@ class JointTrainer(CaseTrainer):
     def _of_columns(self, found: Any, target: Any) -> tuple[Tensor, Tensor]:
         return found[0], target[0]
 
+    def _told_besides(self, found: Any, target: Any) -> dict[str, Any]:
+        return {"voxels": hits_and_errors(found[1], target[1], self.label_manager)}
+
+    def on_epoch_start(self) -> None:
+        """As before; nothing is known of this epoch's segmentations."""
+        self._segmented = None
+        super().on_epoch_start()
+
+    def _log_validation(self, outputs: list[dict]) -> None:
+        super()._log_validation(outputs)
+        every = np.sum([output["voxels"] for part in distributed.gather(outputs) for output in part], 0)
+        total = every @ (2, 1, 1)
+        dice = [2 * hits / both if both else None for hits, both in zip(every[:, 0].tolist(), total, strict=True)]
+        self._segmented = dict(zip(ExtTrainer.region_names(self), dice, strict=True))
+        told = ", ".join(f"{name} {'-' if d is None else f'{d:.4f}'}" for name, d in self._segmented.items())
+        self.print_to_log_file(f"Pseudo dice of the segmentation: {told}")
+
+    def _record(self, epoch: int, memory: dict[str, float | None]) -> dict[str, Any]:
+        return {**super()._record(epoch, memory), "segmentation_dice": self._segmented}
+
     def _build_loss(self) -> nn.Module:
         segmentation: Any = ExtTrainer._build_loss(self)
         voxels = self.loss_parts
@@ -84,3 +114,26 @@ class JointTrainer(CaseTrainer):
         self.loss_parts = AllParts(self.loss_parts, voxels)
         loss = JointLoss(columns.loss, segmentation.loss, self.recipe.joint)
         return FiniteLoss(loss, SKIPPED_STEPS if self.grad_scaler is not None else 0)
+
+
+def hits_and_errors(logits: Tensor, truth: Tensor, labels: LabelManager) -> np.ndarray:
+    """Voxels of each region or class that are true positive, false positive, false negative: (R, 3), as nnU-Net counts.
+
+    Args:
+        logits: (B, C, *S).
+        truth: label maps (B, 1, *S), or regions (B, R, *S), after which the ignored voxels come if there are any.
+        labels: of the dataset.
+    """
+    mask = None
+    if labels.has_regions:
+        found = (torch.sigmoid(logits) > 0.5).float()
+        if labels.has_ignore_label:
+            truth, mask = truth[:, :-1], 1 - truth[:, -1:].float()
+    else:
+        found = torch.zeros_like(logits).scatter_(1, logits.argmax(1, keepdim=True), 1)
+        if labels.has_ignore_label:
+            mask = (truth != labels.ignore_label).float()
+            truth = truth * mask
+    counts = get_tp_fp_fn_tn(found, truth, [0, *range(2, logits.ndim)], mask)[:3]
+    table: np.ndarray = torch.stack(counts, -1).double().cpu().numpy()
+    return table if labels.has_regions else table[1:]

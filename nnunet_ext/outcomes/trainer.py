@@ -193,11 +193,16 @@ class CaseTrainer(ExtTrainer):
         outputs, rows = self._of_columns(found, target)
         means = self._mean_losses(outputs.float(), rows)
         counts = (~rows[..., 0].isnan()).sum(0)
-        return {"loss": loss.cpu().numpy(), "means": means, "counts": counts.cpu().numpy()}
+        told = {"loss": loss.cpu().numpy(), "means": means, "counts": counts.cpu().numpy()}
+        return {**told, **self._told_besides(found, target)}
 
     def _of_columns(self, found: Any, target: Any) -> tuple[Tensor, Tensor]:
         """The heads' outputs and the rows of targets, of what the network gives and a batch holds."""
         return found, target
+
+    def _told_besides(self, found: Any, target: Any) -> dict[str, Any]:
+        """What else a validation step tells of a batch."""
+        return {}
 
     def _mean_losses(self, outputs: Tensor, target: Tensor) -> np.ndarray:
         """Of each column, (T,), without weights and smoothing; of a regression Huber's, whatever it is trained by."""

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from nnunet_ext.networks.spec import NetworkSpec
-from nnunet_ext.trainers.schedules import SCHEDULES, share
+from nnunet_ext.trainers.schedules import ENDING, SCHEDULES, share
 
 VALIDATION_SHARE = 5  # nnU-Net validates on 50 iterations for 250 of training
 WARMUP_SHARE = 10  # a family's warm-up is for nnU-Net's 1000 epochs: a shorter training has at most a tenth of it
@@ -26,6 +26,7 @@ class Recipe:
         initial_lr: learning rate after the warm-up, before the decay.
         weight_decay: of the optimiser.
         schedule: a name of :data:`nnunet_ext.trainers.schedules.SCHEDULES`; ``poly`` is nnU-Net's.
+        floor: the part of the learning rate at which a poly or cosine schedule ends.
         warmup_epochs: epochs of linear increase before the schedule.
         loss: a name of :data:`nnunet_ext.trainers.losses.LOSSES`; ``DiceCE`` is nnU-Net's.
         clip: largest norm of all gradients together; larger ones are scaled to it.
@@ -60,6 +61,7 @@ class Recipe:
     initial_lr: float = 1e-2
     weight_decay: float = 3e-5
     schedule: str = "poly"
+    floor: float = 0.0
     warmup_epochs: int = 0
     loss: str = "DiceCE"
     clip: float = 12.0
@@ -103,6 +105,10 @@ class Recipe:
             )
         if self.joint and self.fused:
             raise ValueError("Joint has one encoder with its decoder and Fused has several encoders; leave one out.")
+        if self.floor and self.schedule not in ENDING:
+            raise ValueError(f"Floor<part> is where Poly or Cosine end, and {self.schedule} does not end at zero.")
+        if not 0 <= self.floor < 1:
+            raise ValueError(f"Floor<part> is a part of the learning rate below 1, not {self.floor:g}.")
         if not 0 <= self.smoothing < 1:
             raise ValueError(f"A label smoothing lies between 0 and 1, not at {self.smoothing:g}; Smooth1en1 is 0.1.")
 
@@ -130,7 +136,7 @@ class Recipe:
 
     def learning_rate(self, epoch: int, plateau: float = 1.0) -> float:
         """Learning rate of an epoch, counted from 0; ``plateau`` is the share that a plateau's cuts have left."""
-        return self.initial_lr * share(self.schedule, epoch, self.epochs, self.warmup_epochs, plateau)
+        return self.initial_lr * share(self.schedule, epoch, self.epochs, self.warmup_epochs, plateau, self.floor)
 
     @property
     def usual_encoder_rate(self) -> float:

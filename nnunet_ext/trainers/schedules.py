@@ -16,9 +16,10 @@ DECAYS: Mapping[str, Callable[[float], float]] = {
     "exponential": lambda progress: 0.01**progress,  # a hundredth in the end
 }
 SCHEDULES = (*DECAYS, PLATEAU)
+ENDING = ("poly", "cosine")  # they end at zero, or at a floor that is asked for
 
 
-def share(schedule: str, epoch: int, epochs: int, warmup: int, plateau: float = 1.0) -> float:
+def share(schedule: str, epoch: int, epochs: int, warmup: int, plateau: float = 1.0, floor: float = 0.0) -> float:
     """The part of the initial rate with which an epoch, counted from 0, is trained.
 
     Args:
@@ -27,7 +28,10 @@ def share(schedule: str, epoch: int, epochs: int, warmup: int, plateau: float = 
         epochs: of the training.
         warmup: epochs of linear increase before the schedule, which then has the rest of the epochs.
         plateau: the share that a plateau's cuts have left; the other schedules do not look at it.
+        floor: the share at which the schedule ends, as eta_min is in torch's CosineAnnealingLR.
     """
     if epoch < warmup:
         return (epoch + 1) / (warmup + 1)
-    return plateau if schedule == PLATEAU else DECAYS[schedule]((epoch - warmup) / (epochs - warmup))
+    if schedule == PLATEAU:
+        return plateau
+    return floor + (1 - floor) * DECAYS[schedule]((epoch - warmup) / (epochs - warmup))

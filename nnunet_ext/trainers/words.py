@@ -92,6 +92,16 @@ WORDS: tuple[Word, ...] = (
         {"schedule": NOTHING},
     ),
     Word(
+        "end of the schedule",
+        f"Floor({RATE})",
+        "Floor1en2",
+        lambda part: {"floor": number(part)},
+        "`Floor<part>`",
+        "`Poly` and `Cosine` end at this part of the learning rate",
+        "zero",
+        {"floor": NOTHING},
+    ),
+    Word(
         "warm-up",
         f"Warmup({NUMBER})",
         "Warmup10",

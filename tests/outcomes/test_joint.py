@@ -9,7 +9,7 @@ from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 
 from nnunet_ext.networks.registry import PREFIX
 from nnunet_ext.outcomes import results as tables
-from nnunet_ext.outcomes.joint import JointTrainer
+from nnunet_ext.outcomes.joint import JointTrainer, hits_and_errors
 from nnunet_ext.outcomes.model import load_model
 from nnunet_ext.outcomes.pixels import LABELS
 from nnunet_ext.trainers import progress, trainer_class
@@ -54,6 +54,11 @@ def test_a_training_leaves_the_table_of_the_heads_and_tells_all_parts_of_its_los
     loss = progress.read(fold_of(joint, NAME))[-1]["loss"]
     columns = sum(loss[f"loss of {name}"] for name in ("grade", "stage", "score", "days"))
     assert loss["training"] == pytest.approx(columns + 0.5 * (loss["overlap"] + loss["voxels"]), rel=1e-4)
+    told = progress.read(fold_of(joint, NAME))[-1]["segmentation_dice"]
+    assert list(told) == ["whole tumor", "tumor core", "enhancing tumor"]
+    assert all(0 <= dice <= 1 for dice in told.values())
+    log = next(fold_of(joint, NAME).glob("training_log*")).read_text()
+    assert f"Pseudo dice of the segmentation: whole tumor {told['whole tumor']:.4f}" in log
     assert json.loads((fold_of(joint, NAME) / "recipe.json").read_text())["joint"] == 0.5
 
 
@@ -126,6 +131,41 @@ def test_an_epochs_validation_measures_the_heads(nnunet, case_dataset):
     rows = trainer._with_targets(batch)["target"][0]
     np.testing.assert_allclose(found["means"], trainer._mean_losses(outputs, rows), rtol=1e-5)
     assert found["counts"].tolist() == [2, 2, 2, 2]
+
+
+class Labels:
+    """What nnU-Net's label manager tells."""
+
+    def __init__(self, regions, ignore):
+        self.has_regions, self.has_ignore_label, self.ignore_label = regions, ignore is not None, ignore
+
+
+@pytest.mark.parametrize("regions", [True, False])
+@pytest.mark.parametrize("ignored", [True, False])
+def test_voxels_are_counted_as_nnunet_counts_them(nnunet, case_dataset, regions, ignored):
+    """Slow twin: nnU-Net's own step with a network that gives these logits."""
+    torch.manual_seed(0)
+    labels = Labels(regions, 3 if ignored else None)
+    logits = torch.randn(2, 3, 4, 4, 4)
+    if regions:
+        truth = torch.randint(0, 2, (2, 3 + ignored, 4, 4, 4)).bool()
+    else:
+        truth = torch.randint(0, 4 if ignored else 3, (2, 1, 4, 4, 4)).float()
+    found = hits_and_errors(logits, truth.clone(), labels)
+    theirs = initialised(case_dataset, SEGMENTING)
+    theirs.enable_deep_supervision = False
+    theirs.network, theirs.loss, theirs.label_manager = lambda _: logits, lambda *_: torch.zeros(()), labels
+    told = theirs.validation_step({"data": logits, "target": truth})
+    np.testing.assert_array_equal(found, np.stack([told[name] for name in ("tp_hard", "fp_hard", "fn_hard")], 1))
+
+
+def test_the_segmentations_pseudo_dice_is_of_all_batches_together(nnunet, case_dataset):
+    trainer = initialised(case_dataset)
+    batch = {"loss": np.float32(1), "means": np.ones(4), "counts": np.ones(4)}
+    counts = [[3, 1, 0], [0, 0, 0], [0, 0, 2]], [[1, 0, 3], [0, 0, 0], [1, 0, 0]]
+    trainer._log_validation([{**batch, "voxels": np.array(found)} for found in counts])
+    told = {"whole tumor": 2 * 4 / (2 * 4 + 1 + 3), "tumor core": None, "enhancing tumor": 0.5}
+    assert trainer._segmented == told
 
 
 def test_a_prediction_does_not_decode(joint, case_dataset, monkeypatch):

@@ -57,6 +57,7 @@ SETS = {
     "Plateau": {"schedule": "plateau"},
     "Step": {"schedule": "step"},
     "Exponential": {"schedule": "exponential"},
+    "Floor1en2": {"floor": 0.01},
     "Warmup10": {"warmup_epochs": 10},
     "Dice70CE30": {"loss": "Dice70CE30"},
     "DiceFocal": {"loss": "DiceFocal"},

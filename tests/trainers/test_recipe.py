@@ -37,15 +37,37 @@ def test_without_a_word_the_recipe_is_nnunets():
         assert optimiser.param_groups[0]["lr"] == pytest.approx(theirs.param_groups[0]["lr"], rel=1e-12)
 
 
-def test_cosine_is_torchs():
+@pytest.mark.parametrize("floor", [0.0, 0.01])
+def test_cosine_is_torchs(floor):
     network = nn.Conv3d(1, 1, 1)
     optimiser = SGD(network.parameters(), 0.5)
-    theirs, expected = CosineAnnealingLR(optimiser, T_max=20), []
+    theirs, expected = CosineAnnealingLR(optimiser, T_max=20, eta_min=0.5 * floor), []
     for _ in range(20):
         expected += theirs.get_last_lr()
         optimiser.step()
         theirs.step()
-    assert rates(Recipe(initial_lr=0.5, epochs=20, schedule="cosine")) == pytest.approx(expected, rel=1e-12)
+    assert rates(Recipe(initial_lr=0.5, epochs=20, schedule="cosine", floor=floor)) == pytest.approx(
+        expected, rel=1e-12
+    )
+
+
+def test_a_floor_is_where_the_polynomial_ends():
+    recipe = Recipe(initial_lr=2.0, epochs=100, floor=0.1)
+    assert recipe.learning_rate(50) == pytest.approx(2 * (0.1 + 0.9 * 0.5**0.9))
+    assert min(rates(recipe)) > 0.2
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"floor": 0.1, "schedule": "step"}, "step does not end at zero"),
+        ({"floor": 0.1, "schedule": "plateau"}, "plateau does not end at zero"),
+        ({"floor": 1.0}, "below 1, not 1"),
+    ],
+)
+def test_a_floor_that_no_schedule_has_is_refused(changes, said):
+    with pytest.raises(ValueError, match=said):
+        Recipe(**changes).check()
 
 
 @given(st.data(), st.integers(1, 200), st.sampled_from(sorted(DECAYS)))
