@@ -55,6 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CLASS",
         help="order of the folders of classes; the second is positive",
     )
+    images.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="INPUT",
+        help="where a case has several images: those of these inputs of targets.json alone (default: all)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -83,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _refuse_lonely(args: argparse.Namespace) -> None:
     """Refuses options that mean nothing without --images."""
-    given = [name for name in ("name", "size", "levels", "input") if getattr(args, name)]
+    given = [name for name in ("name", "size", "levels", "input", "only") if getattr(args, name)]
     if given and not args.images:
         raise ValueError(f"--{given[0]} is for --images FOLDER; give that as well, or leave it out.")
 
@@ -95,7 +102,7 @@ def _made_of_images(args: argparse.Namespace) -> Path:
 
     if args.size and min(args.size) < 1:
         raise ValueError(f"--size is {args.size[0]} {args.size[1]}; give rows and columns above 0.")
-    source = find_images(args.images, args.levels)
+    source = find_images(args.images, args.levels, args.only)
     target = _target(args.d, args.name or args.images.resolve().name)
     if source.others:
         print(f"{len(source.others)} files are no images and left out, such as {source.others[0]}.")

@@ -72,20 +72,26 @@ class Source:
         return replace(self.schema, inputs={name: tuple(range(s, s + channels)) for name, s in starts.items()})
 
 
-def find_images(folder: Path, levels: Sequence[str] = ()) -> Source:
+def find_images(folder: Path, levels: Sequence[str] = (), only: Sequence[str] = ()) -> Source:
     """What is in a folder of images.
 
     Args:
         folder: of either form.
         levels: of a folder of classes: their order; of two, the second is the positive one. Alphabetical if empty.
+        only: of a table: those of the schema's inputs that are wanted; all of them if empty.
 
     Raises:
-        ValueError: no such folder, no image, an image that is missing, two cases of one name, or levels that are not
-            the folders.
+        ValueError: no such folder, no image, an image that is missing, two cases of one name, levels that are not the
+            folders, or inputs that the schema does not have.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder; give one with images.")
-    source = _by_table(folder, levels) if (folder / TABLE_FILE).is_file() else _by_folders(folder, levels)
+    if (folder / TABLE_FILE).is_file():
+        source = _by_table(folder, levels, only)
+    elif only:
+        raise ValueError(f"--only chooses among the inputs of a table, and {folder} has no {TABLE_FILE}; leave it out.")
+    else:
+        source = _by_folders(folder, levels)
     _refuse_equal_names(source.pictures)
     return source
 
@@ -168,15 +174,22 @@ def _case(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "-", name)
 
 
-def _by_table(folder: Path, levels: Sequence[str]) -> Source:
+def _by_table(folder: Path, levels: Sequence[str], only: Sequence[str]) -> Source:
     if levels:
         raise ValueError(f"--levels orders folders of classes, and {folder} has a {TABLE_FILE}; declare them there.")
     schema, inputs = _schema(folder / SCHEMA_FILE)
-    return Source(schema, inputs, _pictures(folder, inputs), ())
+    unknown = [name for name in only if name not in inputs]
+    if unknown:
+        raise ValueError(
+            f"--only names {', '.join(unknown)}, and the inputs of {folder / SCHEMA_FILE} are "
+            f"{', '.join(inputs) or 'not declared'}; choose among them."
+        )
+    chosen = tuple(name for name in inputs if name in (only or inputs))
+    return Source(schema, chosen, _pictures(folder, chosen, inputs), ())
 
 
-def _pictures(folder: Path, inputs: Sequence[str]) -> tuple[Picture, ...]:
-    """The cases of a folder's table."""
+def _pictures(folder: Path, inputs: Sequence[str], files_of: Sequence[str] = ()) -> tuple[Picture, ...]:
+    """The cases of a folder's table, of which the columns ``files_of`` hold files as well."""
     columns = inputs or (IMAGE,)
     pictures = []
     for case, row in read_table(folder / TABLE_FILE).items():
@@ -187,7 +200,7 @@ def _pictures(folder: Path, inputs: Sequence[str]) -> tuple[Picture, ...]:
         absent = next((file for file in files if not file.is_file() or not is_image(file)), None)
         if absent is not None:
             raise ValueError(f"{absent}, an image of the case {case}, is not there or no {', '.join(ENDINGS)}.")
-        cells = {name: text for name, text in row.items() if name not in columns}
+        cells = {name: text for name, text in row.items() if name not in {*columns, *files_of}}
         pictures.append(Picture(_case(case), files, cells))
     return tuple(pictures)
 

@@ -70,6 +70,22 @@ def test_a_table_of_pairs(pairs, roots):
     np.testing.assert_array_equal(images[3:, 0], resized.transpose(2, 0, 1))
 
 
+def test_one_input_of_a_table_makes_a_dataset_with_the_same_folds(pairs, roots):
+    assert run(pairs, "--folds", "3") == 0
+    assert (
+        main(["targets", "-d", "602", "--images", str(pairs), "--name", "One", "--folds", "3", "--only", "lateral"])
+        == 0
+    )
+    both, one = dataset(roots), roots / "raw" / "Dataset602_One"
+    targets = load_targets(one)
+    assert targets.schema.inputs == {"lateral": (0, 1, 2)}
+    assert targets.rows == load_targets(both).rows
+    np.testing.assert_array_equal(read(one / "imagesTr" / "c0_0000.png"), read(both / "imagesTr" / "c0_0001.png"))
+    assert not list(one.rglob("*_0001.png"))
+    splits = [(roots / "preprocessed" / raw.name / "splits_final.json").read_text() for raw in (both, one)]
+    assert splits[0] == splits[1]
+
+
 @pytest.mark.parametrize(
     ("shape", "dtype", "names"),
     [
@@ -263,7 +279,9 @@ def test_a_number_that_is_taken(photos, roots, capsys):
     assert "The number 601 is taken by" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("option", "value"), [("--name", "X"), ("--size", "3"), ("--levels", "a"), ("--input", "x")])
+@pytest.mark.parametrize(
+    ("option", "value"), [("--name", "X"), ("--size", "3"), ("--levels", "a"), ("--input", "x"), ("--only", "x")]
+)
 def test_options_of_images_without_images(option, value, roots, capsys):
     values = [value, value] if option == "--size" else [value]
     assert main(["targets", "-d", "601", option, *values]) == 2

@@ -57,6 +57,7 @@ def one_class(folder: Path) -> None:
         (None, ("-d", "1000"), "-d is 1000; a new dataset needs a number"),
         (None, ("-d", "Dataset601_Photos"), "a new dataset needs a number"),
         (None, ("--images", "nowhere"), "nowhere is no folder"),
+        (None, ("--only", "lateral"), "--only chooses among the inputs of a table"),
     ],
 )
 def test_what_is_refused_leaves_nothing(spoil, options, said, photos, roots, capsys):
@@ -98,6 +99,7 @@ def no_schema(folder: Path) -> None:
         (channels, (), "give a list of different names"),
         (no_schema, (), "targets.json; write one"),
         (None, ("--levels", "a", "b"), "--levels orders folders of classes"),
+        (None, ("--only", "lateral", "dorsal"), "--only names dorsal, and the inputs of"),
     ],
 )
 def test_what_is_refused_of_a_table(spoil, options, said, pairs, roots, capsys):
