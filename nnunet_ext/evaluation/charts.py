@@ -1,5 +1,6 @@
 """Pictures of a comparison, from its tables. Colours are Okabe and Ito's, which all kinds of sight tell apart."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,16 @@ def style(methods: Sequence[str]) -> dict[str, dict[str, Any]]:
     return {method: {"color": c, "marker": m} for method, (c, m) in zip(methods, pairs, strict=True)}
 
 
+def broken(name: str, width: int = 30) -> str:
+    """A name on lines of about so many letters, broken after underscores and spaces."""
+    return "\n".join(line.replace("_ ", "_") for line in textwrap.wrap(name.replace("_", "_ "), width))
+
+
+def lines_of(names: Sequence[str]) -> int:
+    """Of how many lines the longest of the broken names is."""
+    return max(broken(name).count("\n") + 1 for name in names)
+
+
 def learning_curves(epochs: pd.DataFrame, path: Path) -> None:
     """Loss and pseudo Dice of every method by epoch: the mean of its runs, and their range as a band."""
     figure, axes = _figure(1, 2, width=11, height=4.2)
@@ -57,7 +68,7 @@ def model_comparison(models: pd.DataFrame, path: Path, regions: Sequence[str]) -
         1,
         len(regions) + has_cost,
         width=3.2 * (len(regions) + has_cost) + 1,
-        height=1.4 + 0.42 * len(methods),
+        height=1.4 + (0.27 + 0.15 * lines_of(methods)) * len(methods),
         sharey=True,
     )
     dice = models[models["metric"] == "Dice"].set_index(["region", "method"])
@@ -74,7 +85,7 @@ def model_comparison(models: pd.DataFrame, path: Path, regions: Sequence[str]) -
         axes[-1].barh(places + 0.18, memory["pam_inference_mib"] / 1024, 0.34, color=OKABE_ITO[4], label="inference")
         axes[-1].set_xlabel("PAM (GiB)")
         axes[-1].legend(frameon=False, fontsize=8)
-    axes[0].set_yticks(places, methods)
+    axes[0].set_yticks(places, [broken(method) for method in methods], fontsize=9)
     _save(figure, path)
 
 
@@ -123,10 +134,11 @@ def critical_difference(found: "Ranking", verdicts: pd.DataFrame, path: Path) ->
     for first, second, value in verdicts[["first", "second", "p_holm"]].dropna().itertuples(index=False):
         i, j = places[str(first)], places[str(second)]
         p[i, j] = p[j, i] = min(p[i, j], float(value))
-    figure, axes = _figure(1, 1, width=9, height=1.4 + 0.25 * len(found.methods))
-    ranks = pd.Series(found.mean_ranks, found.methods)
-    palette = {method: look["color"] for method, look in style(found.methods).items()}
-    table = pd.DataFrame(p, index=found.methods, columns=found.methods)
+    names = [broken(method) for method in found.methods]
+    figure, axes = _figure(1, 1, width=9, height=1.4 + (0.1 + 0.15 * lines_of(found.methods)) * len(names))
+    ranks = pd.Series(found.mean_ranks, names)
+    palette = {name: look["color"] for name, look in style(names).items()}
+    table = pd.DataFrame(p, index=names, columns=names)
     critical_difference_diagram(ranks, table, ax=axes[0], color_palette=palette, label_props={"fontsize": 9})
     axes[0].grid(False)
     axes[0].set_title("mean rank; a bar joins methods without a difference shown", fontsize=10)
@@ -147,7 +159,8 @@ def _figure(rows: int, columns: int, *, width: float, height: float, **options: 
 
 
 def _legend(figure: "Figure", axis: "Axes", count: int) -> None:
-    handles, labels = axis.get_legend_handles_labels()
+    handles, names = axis.get_legend_handles_labels()
+    labels = [broken(name) for name in names]
     figure.legend(handles, labels, loc="outside lower center", ncols=min(count, 4), frameon=False, fontsize=8)
 
 

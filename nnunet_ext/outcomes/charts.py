@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nnunet_ext.evaluation.charts import DPI, OKABE_ITO
+from nnunet_ext.evaluation.charts import DPI, OKABE_ITO, broken, lines_of
 from nnunet_ext.outcomes.cases import Predictions
 from nnunet_ext.outcomes.columns import SURVIVAL, Column
 from nnunet_ext.outcomes.honest import Drawn, Fold, primary_of
+from nnunet_ext.outcomes.results import TEST
 from nnunet_ext.whole import aside
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def column_picture(drawn: Drawn, methods: Sequence[str], baselines: Sequence[str
     shown = list(methods)[:MOST_SHOWN]
     columns = min(len(shown), 3)
     rows = -(-len(shown) // columns)
-    top = 0.8 + 0.32 * (len(methods) + len(baselines))
+    top = 0.8 + (0.18 + 0.14 * lines_of([*methods, *baselines])) * (len(methods) + len(baselines))
     figure = Figure(figsize=(max(4.4 * columns, 7), top + 3.9 * rows), layout="constrained", dpi=DPI)
     upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=[top, 3.9 * rows]).ravel()
     _intervals(upper.subplots(), drawn, methods, baselines)
@@ -54,7 +55,7 @@ def _intervals(axis: "Axes", drawn: Drawn, methods: Sequence[str], baselines: Se
         if not np.isnan(found.low):
             axis.plot([found.low, found.high], [place, place], color=color, linewidth=2)
         axis.plot(found.value, place, "s" if name in baselines else "o", color=color, markersize=6)
-    axis.set_yticks(range(len(names)), names, fontsize=8)
+    axis.set_yticks(range(len(names)), [broken(name) for name in names], fontsize=8)
     axis.set_ylim(-0.6, len(names) - 0.4)
     unit = f" ({drawn.column.unit})" if metric.scale is None and drawn.column.unit else ""
     axis.set_xlabel(f"{metric.name}{unit}: mean over folds, interval of 95 %; baselines grey", fontsize=9)
@@ -63,7 +64,7 @@ def _intervals(axis: "Axes", drawn: Drawn, methods: Sequence[str], baselines: Se
 
 
 def _panel(axis: "Axes", column: Column, folds: Sequence[Fold], method: str) -> None:
-    axis.set_title(method, fontsize=9, wrap=True)
+    axis.set_title(broken(method), fontsize=9)
     if not column.is_discrete:
         _scatter(axis, column, folds, method)
     elif len(column.levels) == 2 and all(p.probability is not None for f in folds for p in f.methods[method]):
@@ -80,7 +81,7 @@ def _scatter(axis: "Axes", column: Column, folds: Sequence[Fold], method: str) -
     limits = (low - room, high + room)
     axis.plot(limits, limits, color="0.6", linewidth=1)
     for place, fold in enumerate(folds):
-        _points(axis, fold.methods[method][0], OKABE_ITO[place % 7], f"fold {fold.name}")
+        _points(axis, fold.methods[method][0], OKABE_ITO[place % 7], _label(fold))
     for cut in column.cuts:
         axis.axvline(cut, color="0.8", linewidth=0.8)
         axis.axhline(cut, color="0.8", linewidth=0.8)
@@ -91,6 +92,10 @@ def _scatter(axis: "Axes", column: Column, folds: Sequence[Fold], method: str) -
     axis.set_ylabel(f"predicted{unit}", fontsize=9)
     _plain(axis)
     axis.legend(fontsize=7, frameon=False)
+
+
+def _label(fold: Fold) -> str:
+    return "external test" if fold.name == TEST else f"fold {fold.name}"
 
 
 def _points(axis: "Axes", found: Predictions, color: str, label: str) -> None:
@@ -109,7 +114,7 @@ def _roc(axis: "Axes", column: Column, folds: Sequence[Fold], method: str) -> No
         found = fold.methods[method][0]
         assert found.probability is not None
         if len(np.unique(found.truth)) == 2:
-            axis.plot(*roc_curve(found), color=OKABE_ITO[place % 7], linewidth=1.5, label=f"fold {fold.name}")
+            axis.plot(*roc_curve(found), color=OKABE_ITO[place % 7], linewidth=1.5, label=_label(fold))
     axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
     axis.set_xlabel("false positive rate", fontsize=9)
     axis.set_ylabel(f"true positive rate of {column.levels[1]}", fontsize=9)

@@ -187,6 +187,9 @@ function layout(further = {}) {
   };
 }
 
+/* lines of about 26 letters, broken after underscores and spaces */
+const broken = (name) => name.replace(/(.{1,25}[_ ])(?=.)/g, "$1<br>");
+
 /* the table of models is the legend where there is no room for one */
 const roomy = () => innerWidth > 760;
 
@@ -212,7 +215,9 @@ function drawBoxes() {
     hovertemplate: "%{text}<br>%{y}<extra></extra>",
   }));
   const title = `${state.region} ${state.metric.replace("_pooled", " (mm)")}`;
-  Plotly.react("box", traces, layout({ yaxis: { title: { text: title } }, xaxis: { tickangle: -25 } }), OPTIONS);
+  const names = chosen().map((method) => method.name);
+  const xaxis = { showticklabels: roomy(), tickvals: names, ticktext: names.map(broken), tickangle: names.length < 7 ? 0 : -25 };
+  Plotly.react("box", traces, layout({ yaxis: { title: { text: title } }, xaxis }), OPTIONS);
 }
 
 function drawScatter() {
