@@ -20,6 +20,7 @@ SHOWN = {
     "initial_lr": "rate",
     "weight_decay": "decay",
     "schedule": "schedule",
+    "floor": "end of schedule",
     "warmup_epochs": "warm-up",
     "loss": "loss",
     "epochs": "epochs",

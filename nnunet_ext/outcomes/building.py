@@ -8,7 +8,7 @@ from nnunet_ext.networks import tasks
 from nnunet_ext.networks.case import CaseNetwork, FusedEncoders
 from nnunet_ext.networks.case_zoo import PERCEPTRON
 from nnunet_ext.networks.spec import NetworkSpec
-from nnunet_ext.outcomes.columns import REGRESSION, Column, Schema, schema_from
+from nnunet_ext.outcomes.columns import CLASS, REGRESSION, Column, Schema, schema_from
 from nnunet_ext.outcomes.heads import Heads, Projection
 from nnunet_ext.trainers.building import build_network
 from nnunet_ext.trainers.recipe import Recipe
@@ -65,11 +65,14 @@ def as_trained(columns: Iterable[Column], recipe: Recipe) -> list[Column]:
     """The declared columns as a recipe has heads for them.
 
     Raises:
-        ValueError: the recipe asks for the spread of a number, and there is none.
+        ValueError: the recipe asks for the spread of a number, or for balanced or smoothed classes, and there is none.
     """
     columns = list(columns)
     if recipe.heteroscedastic and all(column.kind != REGRESSION for column in columns):
         raise ValueError("Hetero is for columns of the kind regression, and none is trained; leave the word out.")
+    for word, asked in (("Balanced", recipe.balanced), ("Smooth", recipe.smoothing)):
+        if asked and all(column.kind != CLASS for column in columns):
+            raise ValueError(f"{word} is for columns of the kind class, and none is trained; leave the word out.")
     return [replace(c, spread=recipe.heteroscedastic) if c.kind == REGRESSION else c for c in columns]
 
 

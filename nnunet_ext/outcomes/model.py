@@ -16,12 +16,12 @@ from nnunet_ext.networks.case import CaseNetwork
 from nnunet_ext.networks.tasks import CASE_LEVEL
 from nnunet_ext.outcomes import results
 from nnunet_ext.outcomes.building import as_trained, build_case_network, declared_in
-from nnunet_ext.outcomes.columns import REGRESSION, Column, Schema
+from nnunet_ext.outcomes.columns import REGRESSION, Column, Covariate, Schema
 from nnunet_ext.outcomes.conformal import half_width
 from nnunet_ext.outcomes.heads import LEVEL, Heads
 from nnunet_ext.outcomes.prediction import case_outputs
 from nnunet_ext.outcomes.standardising import Standardisation
-from nnunet_ext.outcomes.trainer import STANDARDISATION
+from nnunet_ext.outcomes.trainer import FINAL, STANDARDISATION
 from nnunet_ext.trainers import checkpoints
 from nnunet_ext.trainers.grammar import TrainerName, parse
 
@@ -38,6 +38,7 @@ class CaseModel:
         plans, configuration, dataset_json: nnU-Net's.
         reach: name of a regression column without a spread -> half of its interval's width; infinite where validation
             cases are too few.
+        validated_by: checkpoints of the folds' validations, by whose errors :attr:`reach` is.
         device: of the networks.
         precision: of their recipe.
         seed: of their recipe.
@@ -51,9 +52,16 @@ class CaseModel:
     configuration: ConfigurationManager
     dataset_json: dict[str, Any]
     reach: dict[str, float]
+    validated_by: tuple[str, ...]
     device: torch.device
     precision: str
     seed: int | None
+
+    @property
+    def covariates(self) -> tuple[Covariate, ...]:
+        """What the networks read beside the images."""
+        first = self.standardisations[0]
+        return first.covariates if first else ()
 
     def preprocessed(self, files: Sequence[Path]) -> Tensor:
         """A case's image (C, Z, Y, X) as the networks were trained on it, from its channels' files."""
@@ -136,6 +144,7 @@ def load_model(
         planned,
         dataset_json,
         reach,
+        _validated_by(folder, folds),
         device,
         recipe.precision,
         recipe.seed,
@@ -197,3 +206,11 @@ def _reach(folder: Path, folds: Sequence[int | str], column: str) -> float:
         difference = predictions.truth - predictions.prediction
         residuals += difference[np.isfinite(difference)].tolist()
     return half_width(np.array(residuals), LEVEL)
+
+
+def _validated_by(folder: Path, folds: Sequence[int | str]) -> tuple[str, ...]:
+    """The checkpoints whose validations the folds hold."""
+    validated = [folder / f"fold_{fold}" / "validation" for fold in folds]
+    return tuple(
+        results.read(v).facts.get("checkpoint", FINAL) for v in validated if (v / results.TABLE_FILE).is_file()
+    )

@@ -99,12 +99,21 @@ def raw_features(covariate: Covariate, row: Mapping[str, str]) -> list[float]:
     return [float(text == level) for level in levels] if one_hot else [float(levels.index(text))]
 
 
+def check_covariates(covariates: Iterable[Covariate], row: Mapping[str, str], case: str) -> None:
+    """Refuses a row with an empty cell whose covariate declares nothing for that, by a ValueError with the case."""
+    for covariate in covariates:
+        if covariate.missing == "refuse" and isnan(raw_features(covariate, row)[0]):
+            raise ValueError(f"The case {case}: {_missing(covariate)}")
+
+
+def _missing(covariate: Covariate) -> str:
+    return f'The covariate {covariate.name} is missing; fill the cell, or declare "missing": "mean" or "indicator".'
+
+
 def _scaled(covariate: Covariate, raw: list[float], means: Sequence[float], scales: Sequence[float]) -> list[float]:
     missing = isnan(raw[0])
     if missing and covariate.missing == "refuse":
-        raise ValueError(
-            f'The covariate {covariate.name} is missing; fill the cell, or declare "missing": "mean" or "indicator".'
-        )
+        raise ValueError(_missing(covariate))
     filled = means if missing else raw
     scaled = (
         [(x - mean) / scale for x, mean, scale in zip(filled, means, scales, strict=True)]

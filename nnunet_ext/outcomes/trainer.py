@@ -9,6 +9,7 @@ perfect predictions (McFadden 1974 calls it the likelihood ratio index), and cut
 stopping and plateaus follow its moving average.
 """
 
+import json
 import os
 from collections.abc import Sequence
 from functools import cached_property
@@ -30,11 +31,11 @@ from nnunet_ext.outcomes.building import (
     refuse_segmentation,
 )
 from nnunet_ext.outcomes.columns import CLASS, Column
-from nnunet_ext.outcomes.folds import check_part
+from nnunet_ext.outcomes.folds import check_part, check_splits
 from nnunet_ext.outcomes.heads import shares
 from nnunet_ext.outcomes.losses import CaseLoss, ColumnParts
 from nnunet_ext.outcomes.prediction import with_covariates
-from nnunet_ext.outcomes.standardising import Standardisation
+from nnunet_ext.outcomes.standardising import Standardisation, check_covariates
 from nnunet_ext.outcomes.targets import Targets, load_targets
 from nnunet_ext.trainers import distributed
 from nnunet_ext.trainers.base import ExtTrainer
@@ -42,6 +43,8 @@ from nnunet_ext.trainers.guard import SKIPPED_STEPS, FiniteLoss
 from nnunet_ext.trainers.precision import loss_context
 from nnunet_ext.trainers.step import on_device
 
+FINAL = "checkpoint_final.pth"
+SPLITS_FILE = "splits_final.json"
 STANDARDISATION = "standardisation"  # key of a checkpoint's init_args
 WORST_SKILL = -1.0
 SMALLEST_REFERENCE = 1e-6
@@ -112,9 +115,12 @@ class CaseTrainer(ExtTrainer):
         Raises:
             ValueError: a case of the fold has no row, or a column cannot be learnt from the training cases.
         """
+        self._check_fold()
         training, validated = self._cases
         for case in (*training, *validated):
-            self.targets.row(case)
+            self._check_row(case)
+        if self.fold != "all":
+            check_splits(self.targets, self._splits(), str(self._splits_file))
         for column in self.columns:
             check_part(self.targets, column.name, training, f"the training cases of fold {self.fold}")
         if self.recipe.covariates:
@@ -127,6 +133,29 @@ class CaseTrainer(ExtTrainer):
         self._base_rate_losses = self._mean_losses(heads.base_rates(len(training)), heads.target(values, censored))
 
     _standardisation: Standardisation
+
+    @property
+    def _splits_file(self) -> Path:
+        return Path(self.preprocessed_dataset_folder_base, SPLITS_FILE)
+
+    def _splits(self) -> Any:
+        return json.loads(self._splits_file.read_text(encoding="utf-8"))
+
+    def _check_fold(self) -> None:
+        """Refuses a fold that does not exist: nnU-Net would make one of its own, which knows no patients."""
+        path, remedy = self._splits_file, f"nnunet_ext targets -d {self.plans_manager.dataset_name}"
+        if self.fold == "all":
+            return
+        if not path.is_file():
+            raise ValueError(f"There is no {path}, and folds of nnU-Net's own part patients; make them by {remedy}.")
+        if self.fold >= len(splits := self._splits()):
+            raise ValueError(f"{path} has {len(splits)} folds and no fold {self.fold}; name one of them.")
+
+    def _check_row(self, case: str) -> None:
+        """Refuses a case that has no row, or whose covariates the network cannot read."""
+        row = self.targets.row(case)
+        if self.recipe.covariates:
+            check_covariates(self.targets.covariates.values(), row, case)
 
     @cached_property
     def _cases(self) -> tuple[list[str], list[str]]:
@@ -257,12 +286,25 @@ class CaseTrainer(ExtTrainer):
 
     # --- going on
 
+    _weights = FINAL
+
+    def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
+        """As before; the table of a validation says whose weights it is of."""
+        super().load_checkpoint(filename_or_checkpoint)
+        if not isinstance(filename_or_checkpoint, dict):
+            self._weights = Path(filename_or_checkpoint).name
+
+    def on_train_end(self) -> None:
+        """As before; what is validated then are the last weights."""
+        super().on_train_end()
+        self._weights = FINAL
+
     def _restore(self, content: dict[str, Any]) -> None:
         then, now = content["init_args"]["plans"].get(DECLARED), self.plans_manager.plans[DECLARED]
         if then != now:
             raise ValueError(
-                f"The checkpoint in {self.output_folder} was trained for {_named(then)}, but targets.json now declares "
-                f"{_named(now)}; restore the declaration, or train anew without --c."
+                f"The checkpoint in {self.output_folder} was trained for other columns than targets.json now declares "
+                f"({_differences(then, now)}); restore the declaration, or train anew without --c."
             )
         super()._restore(content)
 
@@ -279,5 +321,16 @@ def chosen(targets: Targets, word: str) -> list[Column]:
     return [columns[place - 1] for place in places]
 
 
-def _named(declared: Any) -> str:
-    return ", ".join(declared["columns"]) if declared else "no columns"
+def _differences(then: Any, now: Any) -> str:
+    """Of two declarations, entry by entry: what it was then and is now."""
+    told = []
+    for kind in ("columns", "covariates", "inputs"):
+        before, after = ((found or {}).get(kind, {}) for found in (then, now))
+        for name in dict.fromkeys([*before, *after]):
+            if before.get(name) != after.get(name):
+                told.append(f"{name}: {_declared(before.get(name))} then, {_declared(after.get(name))} now")
+    return "; ".join(told) or "their order is another"
+
+
+def _declared(entry: Any) -> str:
+    return "not there" if entry is None else json.dumps(entry)

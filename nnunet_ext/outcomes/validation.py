@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 INTERVALS = {
     "level": LEVEL,
-    "regression": "split conformal; of a validation case by the residuals of the fold's other validation cases; with "
+    "regression": "split conformal; of a validation case by the residuals of the fold's other patients; with "
     "the word Hetero quantiles of the normal errors that the head tells",
     "survival": "quantiles of the log-logistic time",
 }
@@ -58,13 +58,14 @@ def write(trainer: "CaseTrainer", cases: Sequence[str], outputs: Tensor) -> dict
     parts = []
     for column in trainer.columns:
         truth = [targets.row(case)[column.name] for case in cases]
-        censored = [targets.encoded(column.name, c) > 0 and not targets.observed(column.name, c) for c in cases]
+        known = set(targets.known(column.name, cases))
+        censored = [case in known and not targets.observed(column.name, case) for case in cases]
         told = {"fold": fold, "seed": seed, "patient": [targets.groups[case] for case in cases]}
         if column.censoring:
             told["censored"] = np.array(censored, float)
         table = rows_of(column, cases, found[column.name]) | {"truth": truth} | told
         if column.kind == REGRESSION and not column.spread:
-            ends = left_out_intervals(table["prediction"], targets.values(column.name, cases))
+            ends = left_out_intervals(table["prediction"], targets.values(column.name, cases), told["patient"])
             table["lower"], table["upper"] = ends
         parts.append(pd.DataFrame(table))
     folder = Path(trainer.output_folder, "validation")
@@ -76,6 +77,7 @@ def write(trainer: "CaseTrainer", cases: Sequence[str], outputs: Tensor) -> dict
         "configuration": trainer.configuration_name,
         "training_cases": len(trainer._cases[0]),
         "epochs": trainer.current_epoch,
+        "checkpoint": trainer._weights,
         "intervals": INTERVALS,
     }
     return results.write(folder, pd.concat(parts, ignore_index=True), trainer.columns, facts)
@@ -96,18 +98,23 @@ def rows_of(column: Column, cases: Sequence[str], found: Mapping[str, Tensor]) -
     return table
 
 
-def left_out_intervals(predictions: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ends (n,) around each case's prediction by the residuals of the other cases; NaN where these are too few."""
-    residuals = truth - predictions
+def left_out_intervals(
+    predictions: np.ndarray, truth: np.ndarray, patients: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ends (n,) around each case's prediction by the residuals of other patients' cases; NaN where these are too few.
+
+    A patient's further cases err alike, so that intervals by them would cover more than they do of a new patient.
+    """
+    residuals, of = truth - predictions, np.array(patients)
     known = ~np.isnan(residuals)
-    half = np.array([half_width(residuals[known & (np.arange(len(truth)) != i)], LEVEL) for i in range(len(truth))])
+    half = np.array([half_width(residuals[known & (of != patient)], LEVEL) for patient in patients])
     half[np.isinf(half)] = np.nan
     return predictions - half, predictions + half
 
 
-def told(metrics: Mapping[str, Mapping[str, float]]) -> str:
+def told(metrics: Mapping[str, Mapping[str, float]], heading: str = "Validation cases") -> str:
     """The metrics for people, a line a column."""
-    lines = ["Validation cases:"]
+    lines = [f"{heading}:"]
     for column, values in metrics.items():
         lines.append(f"  {column}: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
     return "\n".join(lines)

@@ -61,7 +61,7 @@ def test_the_table_holds_every_case_and_column_with_the_truth_that_is_known(mode
     assert 0 < day["lower"] < float(day["prediction"]) < day["upper"]
     assert math.isnan(found.of("score").loc["case3", "lower"])
     said = capsys.readouterr().out
-    assert "score has no interval: these folds have fewer than nine validation cases" in said
+    assert "score has no interval: these folds have no validation" in said
     assert "accuracy" in said
 
 
@@ -142,6 +142,7 @@ def test_a_case_that_cannot_be_read_is_told_and_the_others_are_predicted(model, 
         (["-tr", "nnUNetTrainer_CaseUNETR"], "There is no folder"),
         (["-f", "3"], "There is no file"),
         (["-i", "nowhere"], "There is no folder nowhere"),
+        (["-f", "0", "0"], "-f is 0 0; name each fold once"),
     ],
 )
 def test_bad_input_is_one_sentence(model, images, tmp_path, capsys, change, message):
@@ -158,4 +159,50 @@ def test_a_segmentation_model_is_not_for_this_command(tmp_path, case_dataset, mo
     assert (
         "no trainer of case-level targets (nnUNetTrainer_Case...); segment with nnUNetv2_predict"
         in capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (TABLE.replace("case", "scan").replace("scan,", "case,"), "has a row of none of the 2 cases, such as case3"),
+        (TABLE.replace("650,1", "650,yes"), "case case3, column days: its alive is 'yes', expected 1 (censored) or 0"),
+        (TABLE.replace("alive", "dead"), "has no column 'alive'"),
+        (TABLE.replace("650,1", "-5,1"), "the time -5 is negative"),
+        (TABLE.replace("case4,HGG", "case4,hgg"), "'hgg' is no level, declared are LGG, HGG"),
+    ],
+)
+def test_a_wrong_table_is_refused_before_anything_is_predicted(
+    model, images, tmp_path, capsys, monkeypatch, table, message
+):
+    monkeypatch.setattr("nnunet_ext.commands.predict_cases._predict", lambda *_: pytest.fail("cases were predicted"))
+    (tmp_path / "targets.csv").write_text(table)
+    assert predict(images, tmp_path / "out", "--targets", str(tmp_path / "targets.csv")) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_table_of_other_columns_and_cases_is_taken_for_what_it_tells(model, images, tmp_path, capsys):
+    (tmp_path / "targets.csv").write_text("case,grade\ncase3,LGG\nanother,GBM\n")
+    assert predict(images, tmp_path / "out", "--targets", str(tmp_path / "targets.csv")) == 0
+    assert tables.read(tmp_path / "out").of("grade")["truth"].to_dict() == {"case3": "LGG", "case4": ""}
+    assert "Cases with a truth:\n  grade: " in capsys.readouterr().out
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused_at_once(model, images, tmp_path, capsys):
+    (tmp_path / "out").touch()
+    assert predict(images, tmp_path / "out") == 2
+    assert "is a file; name a folder with -o" in capsys.readouterr().err
+
+
+def test_intervals_by_the_errors_of_another_checkpoint_are_told(model, images, tmp_path, capsys, monkeypatch):
+    """Nine validation cases are made of the two that there are."""
+    copied = tmp_path / "results" / model.parent.name / model.name
+    shutil.copytree(model, copied)
+    monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
+    monkeypatch.setattr("nnunet_ext.outcomes.model.half_width", lambda *_: 1.5)
+    assert predict(images, tmp_path / "out", "-chk", "checkpoint_best.pth") == 0
+    said = capsys.readouterr().out
+    assert (
+        "Intervals are by the errors of checkpoint_final.pth on validation cases, the predictions of checkpoint_b"
+        in said
     )

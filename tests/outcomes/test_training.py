@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -10,16 +11,13 @@ from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 
 from nnunet_ext.networks.registry import PREFIX
 from nnunet_ext.outcomes import results as tables
-from nnunet_ext.outcomes import validation
-from nnunet_ext.outcomes.conformal import half_width
 from nnunet_ext.outcomes.model import load_model
-from nnunet_ext.outcomes.prediction import case_outputs, patches
 from nnunet_ext.outcomes.trainer import CaseTrainer
-from nnunet_ext.outcomes.validation import left_out_intervals
 from nnunet_ext.trainers import progress, trainer_class
 from nnunet_ext.trainers.grammar import parse
-from tests.outcomes.conftest import CPU, NAME, TABLE, fold_of, train, write_targets
+from tests.outcomes.conftest import CPU, NAME, SCHEMA, TABLE, fold_of, train, write_targets
 from tests.trainers import workspace
+from tests.trainers.conftest import use
 
 
 def weights(fold, checkpoint="checkpoint_final.pth"):
@@ -111,7 +109,7 @@ def test_a_training_does_not_go_on_with_other_columns(trained, nnunet, case_data
     trainer = trainer_for(case_dataset)
     content = torch.load(fold_of(trained) / "checkpoint_final.pth", weights_only=True)
     del content["init_args"]["plans"]["outcomes"]["columns"]["days"]
-    with pytest.raises(ValueError, match=r"trained for grade, stage, score, but targets\.json now declares .* days"):
+    with pytest.raises(ValueError, match=r"declares \(days: not there then, .* now\)"):
         trainer.load_checkpoint(content)
 
 
@@ -157,8 +155,6 @@ def test_slices_are_trained_in_2d_and_a_case_is_the_mean_of_its_slices(nnunet, c
     ],
 )
 def test_bad_targets_are_one_sentence_and_nothing_is_written(tmp_path, monkeypatch, change, message):
-    from tests.trainers.conftest import use
-
     folder = workspace.write(tmp_path)
     write_targets(folder, **change)
     use(monkeypatch, tmp_path, tmp_path / "results")
@@ -167,9 +163,69 @@ def test_bad_targets_are_one_sentence_and_nothing_is_written(tmp_path, monkeypat
     assert not list((tmp_path / "results").rglob("*.pth"))
 
 
-def test_without_targets_the_sentence_names_the_file(tmp_path, monkeypatch):
-    from tests.trainers.conftest import use
+SPLITS = [{"train": ["case0", "case1", "case2"], "val": ["case3", "case4"]}]
 
+
+@pytest.mark.parametrize(
+    ("splits", "change", "message"),
+    [
+        (None, {}, "splits_final.json, and folds of nnU-Net's own part patients; make them by nnunet_ext targets"),
+        ([], {}, "has 0 folds and no fold 0"),
+        (
+            SPLITS,
+            {"table": TABLE.replace(",P4", ",P0")},
+            "validates with case4 and trains with case0, which are of one",
+        ),
+    ],
+)
+def test_folds_that_part_a_patient_are_not_trained(tmp_path, monkeypatch, splits, change, message):
+    folder = workspace.write(tmp_path)
+    write_targets(folder, **change)
+    path = folder / "splits_final.json"
+    path.write_text(json.dumps(splits))
+    if splits is None:
+        path.unlink()
+    use(monkeypatch, tmp_path, tmp_path / "results")
+    with pytest.raises(ValueError, match=message):
+        train()
+    assert path.is_file() == (splits is not None), "nnU-Net has made its own"
+
+
+def test_a_case_without_a_covariate_is_told_before_the_training(tmp_path, monkeypatch):
+    """A validation case: without this the training would end at its very last step."""
+    folder = workspace.write(tmp_path)
+    rows = TABLE.splitlines()
+    table = "\n".join(f"{row},{age}" for row, age in zip(rows, ["age", 40, 50, 60, 70, ""], strict=True))
+    write_targets(folder, {**SCHEMA, "covariates": {"age": {"coding": "z"}}}, table)
+    use(monkeypatch, tmp_path, tmp_path / "results")
+    with pytest.raises(ValueError, match="The case case4: The covariate age is missing; fill the cell, or declare"):
+        train(NAME.replace("seed7", "Covariates_seed7"))
+
+
+def test_a_validation_says_whose_weights_it_is_of(trained, case_dataset, tmp_path, monkeypatch):
+    results = shutil.copytree(trained, tmp_path / "results")
+    assert tables.read(fold_of(results) / "validation").facts["checkpoint"] == "checkpoint_final.pth"
+    use(monkeypatch, case_dataset, results)
+    train(only_run_validation=True, val_with_best=True)
+    assert tables.read(fold_of(results) / "validation").facts["checkpoint"] == "checkpoint_best.pth"
+
+
+def test_a_time_of_zero_may_be_censored(tmp_path, monkeypatch):
+    folder = workspace.write(tmp_path)
+    write_targets(folder, table=TABLE.replace("650,1", "0,1"))
+    use(monkeypatch, tmp_path, tmp_path / "results")
+    train()
+    assert tables.read(fold_of(tmp_path / "results") / "validation").of("days").loc["case3", "censored"] == 1
+
+
+@pytest.mark.parametrize("word", ["Balanced", "Smooth1en1"])
+def test_words_for_classes_need_one(nnunet, case_dataset, word):
+    order = f"{word}_NoAug_2epochs_iter2_Target3_seed7"
+    with pytest.raises(ValueError, match=f"{word.rstrip('1en')} is for columns of the kind class"):
+        trainer_for(case_dataset, f"{PREFIX}CaseDualBranchGhost_XS_{order}")
+
+
+def test_without_targets_the_sentence_names_the_file(tmp_path, monkeypatch):
     workspace.write(tmp_path)
     use(monkeypatch, tmp_path, tmp_path / "results")
     with pytest.raises(ValueError, match=r"There is no .*targets\.json"):
@@ -290,98 +346,3 @@ def test_a_batch_carries_the_rows_of_its_cases(nnunet, case_dataset):
     assert target[1, 3, 0].item() == pytest.approx((np.log(120) - logs.mean()) / logs.std(), rel=1e-5)
     scores = np.array([1.5, 4.0])
     assert target[1, 2, 0].item() == pytest.approx((4 - scores.mean()) / scores.std(), rel=1e-5)
-
-
-# --- prediction and intervals
-
-
-def test_patches_cover_the_image_and_small_images_are_padded():
-    image = torch.arange(2 * 5 * 4 * 3.0).reshape(2, 5, 4, 3)
-    found = list(patches(image, (4, 4, 4)))
-    assert [p.shape for p in found] == [(2, 4, 4, 4)] * 2
-    assert torch.equal(found[1][:, :, :, 0:3], image[:, 1:5])
-    slices = list(patches(image, (4, 4)))
-    assert len(slices) == 5
-    assert torch.equal(slices[2][:, :, 0:3], image[:, 2])
-
-
-def test_a_cases_outputs_are_the_mean_over_its_patches():
-    class Means(torch.nn.Module):
-        def forward(self, x):
-            return x.flatten(2).mean(2)
-
-    image = torch.randn(3, 21, 4, 4)
-    size = (4, 4, 4)
-    taken = [p.flatten(1).mean(1) for p in patches(image, size)]
-    assert len(taken) > 8, "more than one forward pass"
-    torch.testing.assert_close(case_outputs(Means(), image, size, CPU, "device"), torch.stack(taken).mean(0))
-
-
-class Corner(torch.nn.Module):
-    """Gives a corner voxel of each channel: it knows left from right."""
-
-    def forward(self, x):
-        return x.flatten(2)[..., 0] ** 2
-
-
-def mirrored_by_hand(image, axes):
-    """All sets of axes (of the image without its channels), each mirrored for itself."""
-    forms = [image]
-    for axis in axes:
-        forms += [np.flip(form, axis + 1) for form in forms]
-    return forms
-
-
-@pytest.mark.parametrize("axes", [(0, 1, 2), (1,), (0, 2), None])
-def test_mirrored_forms_are_averaged_by_their_outputs(axes):
-    image = torch.randn(2, 6, 4, 5)
-    forms = mirrored_by_hand(image.numpy(), axes or ())
-    expected = np.mean([form[:, 0, 0, 0] ** 2 for form in forms], 0)
-    assert len({tuple(form[:, 0, 0, 0]) for form in forms}) == 2 ** len(axes or ())
-    found = case_outputs(Corner(), image, (6, 4, 5), CPU, "device", None, axes)
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
-
-
-def test_mirroring_and_a_window_are_averaged_together():
-    image = torch.randn(3, 9, 4, 4)
-    found = case_outputs(Corner(), image, (4, 4, 4), CPU, "device", None, (0,))
-    each = [(patch[:, z, 0, 0] ** 2) for patch in patches(image, (4, 4, 4)) for z in (0, 3)]
-    torch.testing.assert_close(found, torch.stack(each).mean(0))
-
-
-def test_the_validation_mirrors_as_the_training_did_and_an_early_stop_does_not(nnunet, case_dataset, monkeypatch):
-    trainer = trainer_for(case_dataset)
-    trainer.initialize()
-    seen = []
-    monkeypatch.setattr(validation, "outputs_of", lambda _, cases, axes=None: seen.append(axes) or torch.zeros(2, 8))
-    monkeypatch.setattr(validation, "write", lambda *_: {})
-    for axes in ((0, 1), None):
-        trainer.inference_allowed_mirroring_axes = axes
-        trainer.perform_actual_validation()
-    trainer.full_volume_score()
-    assert seen == [(0, 1), None, None]
-
-
-def test_left_out_intervals_are_conformal_by_the_other_cases_and_cover():
-    rng = np.random.default_rng(0)
-    truth = rng.normal(size=400)
-    predictions = truth + rng.standard_t(3, size=400)
-    lower, upper = left_out_intervals(predictions, truth)
-    others = np.delete(truth - predictions, 7)
-    assert upper[7] - predictions[7] == half_width(others, 0.9) == predictions[7] - lower[7]
-    assert 0.88 < ((lower <= truth) & (truth <= upper)).mean() < 0.93
-    few = left_out_intervals(predictions[:9], truth[:9])
-    assert np.isnan(few[0]).all()
-
-
-def test_survival_intervals_cover_what_the_model_says():
-    from nnunet_ext.outcomes.columns import Column
-    from nnunet_ext.outcomes.heads import SurvivalHead
-
-    rng = np.random.default_rng(1)
-    head = SurvivalHead(1, Column("days", "survival", censoring="c"))
-    read = head.read(torch.tensor([[5.0, math.log(0.4)]]))
-    times = np.exp(5 + 0.4 * rng.logistic(size=20000))
-    inside = (read["lower"].item() <= times) & (times <= read["upper"].item())
-    assert inside.mean() == pytest.approx(0.9, abs=0.01)
-    assert read["value"].item() == pytest.approx(np.median(times), rel=0.03)
