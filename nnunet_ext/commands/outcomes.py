@@ -13,6 +13,7 @@ trainings were left out.
 import argparse
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,22 +68,28 @@ def run(args: argparse.Namespace) -> int:
     if args.best < 1:
         raise ValueError(f"--best is {args.best}; an ensemble has 1 method or more.")
     found = runs.find_runs(args.results, TABLE_FILE, several=bool(args.combine))
-    if not found.runs:
-        told = "; ".join(f"{folder}: {reason}" for folder, reason in found.left_out.items())
-        raise ValueError(f"No case-level training is finished: {told}.")
-    kept = runs.complete(found.runs)
-    around = _surroundings(args, kept.runs[0])
-    sources = [
-        gathering.source_of(run, gathering.by_patient(read(run.predictions), around.targets)) for run in kept.runs
-    ]
+    _refuse_nothing(found.runs, found.left_out)
+    around = _surroundings(args, found.runs[0])
+    tables = {run.folder: gathering.by_patient(read(run.predictions), around.targets) for run in found.runs}
+    lacking = gathering.incomplete(found.runs, tables, around)
+    _refuse_nothing(found.runs, lacking)
+    kept = runs.complete([run for run in found.runs if str(run.folder) not in lacking])
+    sources = [gathering.source_of(run, tables[run.folder]) for run in kept.runs]
     judged, weights = _judged(args, sources, around)
     args.out.mkdir(parents=True, exist_ok=True)
     _write(args.out, judged, weights, kept.runs)
     print("\n".join(line for part in judged for verdict in part.verdicts for line in (*verdict, "")).rstrip())
-    left_out = {**found.left_out, **kept.left_out}
+    left_out = {**found.left_out, **lacking, **kept.left_out}
     for folder, reason in left_out.items():
         print(f"{folder} is left out: {reason}.", file=sys.stderr)
     return int(bool(left_out))
+
+
+def _refuse_nothing(runs: "Sequence[Run]", left_out: Mapping[str, str]) -> None:
+    """Refuses, by a ValueError with the reasons, if all trainings are left out."""
+    if all(str(run.folder) in left_out for run in runs):
+        told = "; ".join(f"{folder}: {reason}" for folder, reason in left_out.items())
+        raise ValueError(f"No case-level training is finished: {told}.")
 
 
 def _surroundings(args: argparse.Namespace, one: "Run") -> "Surroundings":
@@ -97,7 +104,7 @@ def _surroundings(args: argparse.Namespace, one: "Run") -> "Surroundings":
     splits = next((path for f in folders if (path := f / gathering.SPLITS_FILE).is_file()), Path("nowhere"))
     declared = tuple(targets.covariates) if targets else ()
     names = declared if args.covariates is None else _named(args.covariates, declared)
-    return gathering.Surroundings(targets, names, gathering.training_of_splits(splits))
+    return gathering.with_splits(gathering.Surroundings(targets, names), splits)
 
 
 def _dataset_folders(dataset: str) -> list[Path]:
@@ -120,9 +127,9 @@ def _judged(
     args: argparse.Namespace, sources: "list[Source]", around: "Surroundings"
 ) -> "tuple[list[Judged], pd.DataFrame]":
     """Every column in cross-validation, and in the external test where there is one."""
-    from nnunet_ext.outcomes import gathering, reporting
+    from nnunet_ext.outcomes import external, gathering, reporting
 
-    tests = _test_sources(args.test, sources, around)
+    tests = external.admitted(_test_sources(args.test, sources), sources, around)
     columns = gathering.columns_of([*sources, *tests])
     makers = _makers(args, list(dict.fromkeys(source.method for source in sources)))
     made = [reporting.judge(column, sources, tests, around, makers, len(columns)) for column in columns.values()]
@@ -142,9 +149,9 @@ def _makers(args: argparse.Namespace, methods: list[str]) -> "list[Maker]":
     return found
 
 
-def _test_sources(words: list[str], sources: "list[Source]", around: "Surroundings") -> "list[Source]":
+def _test_sources(words: list[str], sources: "list[Source]") -> "list[Source]":
     """What --test names."""
-    from nnunet_ext.outcomes.gathering import Source, by_patient, has_truth
+    from nnunet_ext.outcomes.gathering import Source, has_truth
     from nnunet_ext.outcomes.results import TEST, read
 
     methods = {source.method for source in sources}
@@ -154,7 +161,7 @@ def _test_sources(words: list[str], sources: "list[Source]", around: "Surroundin
         if not folder or method not in methods:
             raise ValueError(f"--test {word}: expected METHOD=DIR with one of {', '.join(sorted(methods))}.")
         seed = sum(one.method == method for one in found)
-        found.append(Source(method, TEST, seed, folder, by_patient(read(Path(folder)), around.targets)))
+        found.append(Source(method, TEST, seed, folder, read(Path(folder))))
     if found and (missing := methods - {one.method for one in found}):
         raise ValueError(f"--test is missing for {min(missing)}; test all methods on the same cases, or name fewer.")
     if found and not any(has_truth(column, one) for one in found for column in one.results.columns.values()):

@@ -88,24 +88,27 @@ def combined(column: Column, models: Sequence[Predictions], weights: np.ndarray)
     return replace(first, prediction=probability.argmax(1), probability=probability)
 
 
-def refuse_overlap(validation: Mapping[str, str], test: Mapping[str, str]) -> None:
-    """Refuses an external test that weights or models could have seen.
+def refuse_overlap(seen: Mapping[str, str], test: Mapping[str, str]) -> None:
+    """Refuses an external test that models or weights could have seen.
 
     Args:
-        validation: case -> patient of what the weights are tuned on.
-        test: case -> patient of what they are applied to.
+        seen: case -> patient of what models were trained or validated with.
+        test: case -> patient of what they are judged on.
 
     Raises:
         ValueError: a case or a patient is in both.
     """
-    if cases := sorted(set(validation) & set(test)):
+    if cases := sorted(set(seen) & set(test)):
         raise ValueError(
-            f"The case {cases[0]} is in the validation and in the external test ({len(cases)} are); take it out of one."
+            f"The case {cases[0]} of the external test was trained or validated with ({len(cases)} of its "
+            f"{len(test)} were); leave it out of the test."
         )
-    if patients := sorted(set(validation.values()) & set(test.values())):
+    of_patient = {patient: case for case, patient in sorted(seen.items(), reverse=True)}
+    if cases := sorted(case for case, patient in test.items() if patient in of_patient):
         raise ValueError(
-            f"The patient {patients[0]} is in the validation and in the external test ({len(patients)} are); take "
-            f"all cases of a patient out of one."
+            f"The case {cases[0]} of the external test is of the same patient as {of_patient[test[cases[0]]]}, which "
+            f"was trained or validated with ({len(cases)} of its {len(test)} are of such patients); leave all cases "
+            "of that patient out of the test."
         )
 
 

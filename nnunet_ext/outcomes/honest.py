@@ -80,7 +80,7 @@ class Drawn:
             draws: their number.
 
         Raises:
-            ValueError: a patient is in two folds.
+            ValueError: a case or a patient is in two folds.
         """
         self.column, self.folds, self.seed = column, folds, seed
         refuse_shared_patients(folds)
@@ -120,20 +120,35 @@ class Drawn:
 
 
 def refuse_shared_patients(folds: Sequence[Fold]) -> None:
-    """Refuses folds of which two test cases of the same patient.
+    """Refuses folds of which two test the same case, or cases of the same patient.
 
     Raises:
-        ValueError: a patient is in two.
+        ValueError: they do.
     """
+    _refuse_shared_cases(folds)
+    seen: dict[str, tuple[str, str]] = {}
+    for fold in folds:
+        of_fold = dict(zip(reversed(fold.patients), reversed(fold.cases), strict=True))
+        if shared := [patient for patient in fold.patients if patient in seen]:
+            case, name = seen[shared[0]]
+            raise ValueError(
+                f"{case} in fold {name} and {of_fold[shared[0]]} in fold {fold.name} are of one patient, so each fold "
+                "was trained with the other's patient; make folds by patient and train again."
+            )
+        seen |= {patient: (case, fold.name) for patient, case in of_fold.items()}
+
+
+def _refuse_shared_cases(folds: Sequence[Fold]) -> None:
+    """Of one cross-validation each case is validated once."""
     seen: dict[str, str] = {}
     for fold in folds:
-        for patient in dict.fromkeys(fold.patients):
-            if patient in seen:
-                raise ValueError(
-                    f"The patient {patient} has cases in fold {seen[patient]} and in fold {fold.name}: each fold was "
-                    f"trained on the other's patient; make folds by patient and train again."
-                )
-            seen[patient] = fold.name
+        if shared := [case for case in fold.cases if case in seen]:
+            raise ValueError(
+                f"{shared[0]} is validated in fold {seen[shared[0]]} and in fold {fold.name}, so these are no folds of "
+                "one cross-validation (the converter's fold 5 is a hold-out of its own); name the folders of those "
+                "that are, such as MODEL/fold_0 MODEL/fold_1."
+            )
+        seen |= dict.fromkeys(fold.cases, fold.name)
 
 
 def fold_table(column: Column, folds: Sequence[Fold]) -> pd.DataFrame:

@@ -4,15 +4,15 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from nnunet_ext.evaluation.runs import Run
-from nnunet_ext.outcomes import ensembles, gathering, pairs
+from nnunet_ext.outcomes import ensembles, external, gathering, pairs
 from nnunet_ext.outcomes.bootstrapping import Interval
 from nnunet_ext.outcomes.columns import Column
-from nnunet_ext.outcomes.combining import refuse_overlap
 from nnunet_ext.outcomes.ensembles import Choice, Maker, NobodyError, Weights
 from nnunet_ext.outcomes.honest import Drawn, Fold, differences, fold_table, level_for, primary_of, summary_table
 from nnunet_ext.outcomes.metrics import PRIMARY, metrics_of
@@ -95,7 +95,7 @@ def judge(
     Args:
         column: what is predicted.
         sources: of the trainings.
-        tests: of the external test.
+        tests: of the external test, see :func:`.external.admitted`.
         around: what is known beside the predictions.
         makers: of ensembles and choices that are wanted.
         columns: judged together.
@@ -106,14 +106,17 @@ def judge(
     folds = gathering.folds_of(column, sources)
     methods = list(folds[0].methods)
     order = ensembles.ranking(column, folds, methods)
-    tested, names = gathering.with_baselines(column, folds, around)
+    known_around, missing = gathering.without_missing(column, folds, around)
+    tested, names = gathering.with_baselines(column, folds, known_around)
     tested, weights, lacking = _with_all(column, tested, methods, makers)
     level = level_for(columns * (len(methods) + len(makers)))
     first, known = (*order.names, *order.refused)[0], (order.names, order.refused)
     further = tuple(dict.fromkeys(name for _, name, _ in weights))
     drawn, left_out = Drawn(column, tested), gathering.without_truth(column, sources)
     choices = choices_table(drawn, order, [found for _, name, found in weights if name == Choice().name])
-    notes = {first: (*lacking, *_untested(column, tests)), Choice().name: _told(drawn, order, choices)}
+    notes = {method: tuple(told) for method, told in gathering.chosen_where_judged(sources).items()}
+    notes[first] = (*notes.get(first, ()), *missing, *lacking, *_untested(column, tests))
+    notes[Choice().name] = _told(drawn, order, choices)
     combined = [pairs.table(each, column, folds) for each in makers if each.name in further and isinstance(each, Pairs)]
     made = [
         Judged(
@@ -122,10 +125,11 @@ def judge(
         )
     ]  # fmt: skip
     if known_tests := [test for test in tests if gathering.has_truth(column, test)]:
-        external, of_test = _external(column, folds, known_tests, around, [m for m in makers if m.name in further])
-        weights += of_test
+        of_test = _external(column, folds, known_tests, around, [m for m in makers if m.name in further])
+        weights += of_test.weights
         left_out = gathering.without_truth(column, known_tests)
-        made.append(Judged(TEST, Drawn(column, external), *known, further, tuple(names), level, left_out))
+        drawn, notes = Drawn(column, [of_test.fold]), {first: of_test.notes}
+        made.append(Judged(TEST, drawn, *known, further, of_test.baselines, level, left_out, notes))
     return made, weights
 
 
@@ -151,24 +155,33 @@ def _untested(column: Column, tests: Sequence[gathering.Source]) -> list[str]:
     return [f"No case of the external test has a known {column.name}."]
 
 
+class _Tested(NamedTuple):
+    """The external test as a fold with all methods, its baselines' names, what was made how, and what is to be said."""
+
+    fold: Fold
+    baselines: tuple[str, ...]
+    weights: list[Found]
+    notes: tuple[str, ...]
+
+
 def _external(
     column: Column,
     folds: Sequence[Fold],
     tests: Sequence[gathering.Source],
     around: gathering.Surroundings,
     makers: Sequence[Maker],
-) -> tuple[list[Fold], list[Found]]:
-    """The external test as a fold; everything in it was fitted on the validation folds."""
+) -> _Tested:
+    """Everything in it was fitted on the validation folds, or on the networks' training cases."""
     (fold,) = gathering.folds_of(column, tests)
-    seen = {case: patient for f in folds for case, patient in zip(f.cases, f.patients, strict=True)}
-    refuse_overlap(seen, dict(zip(fold.cases, fold.patients, strict=True)))
-    ((fold,), _) = gathering.with_baselines(column, [fold], around, trained_on=folds)
+    seen_by_them = external.around_test(around, folds, tests)
+    known_around, missing = gathering.without_missing(column, [fold], seen_by_them, folds)
+    ((fold,), names) = gathering.with_baselines(column, [fold], known_around, folds)
     weights = []
     for maker in makers:
         found = maker.fitted(column, folds, list(folds[0].methods), TEST)
         fold = ensembles.applied(column, fold, found, maker.name)
         weights.append((column, maker.name, found))
-    return [fold], weights
+    return _Tested(fold, tuple(names), weights, (*external.notes(tests, around), *missing))
 
 
 def choices_table(drawn: Drawn, order: Chosen, weights: Sequence[Weights]) -> pd.DataFrame:

@@ -1,10 +1,13 @@
 """``case_metrics.csv`` and ``case_metrics.json``: what a fold's validation, or a prediction, says of every case.
 
 ``case_metrics.csv``: one row for each case and target column with the fields of ``FIELDS`` and ``p_<level>``, the
-probability of each level, empty where the level is not of that column. ``case_metrics.json``: the columns'
-declarations, facts about the training, and the metrics of these cases.
+probability of each level, empty where the level is not of that column; and, where a writer knows them, the fields that
+tell who is one patient. ``case_metrics.json``: the columns' declarations, the names of those further fields, facts
+about the training, and the metrics of these cases.
 """
 
+import csv
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from nnunet_ext.evaluation.json_files import read_json
 from nnunet_ext.evaluation.table import plain, whole
 from nnunet_ext.outcomes.cases import Predictions
 from nnunet_ext.outcomes.columns import SURVIVAL, Column, Schema, schema_from
@@ -27,6 +31,8 @@ WORDS = ("case", "patient", "column", "kind", "prediction", "truth", "fold", "se
 PROBABILITY = "p_"
 TEST = "test"
 """The fold of cases on which nothing was trained or tuned."""
+AGAIN = "write it anew, a fold's by `nnUNetv2_train ... --val`, a prediction's by `nnunet_ext predict-cases`"
+"""What to do about a damaged file."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +43,13 @@ class Results:
         table: see the head of this module; words are str ("" where missing), the other fields float.
         columns: name -> declaration.
         facts: about the training.
+        groups: fields of the table that tell who is one patient, as the writer's table of targets has them.
     """
 
     table: pd.DataFrame
     columns: Mapping[str, Column]
     facts: Mapping[str, Any]
+    groups: tuple[str, ...] = ()
 
     def of(self, column: str) -> pd.DataFrame:
         """The rows of a column, indexed by case."""
@@ -53,7 +61,11 @@ class Results:
 
 
 def write(
-    folder: Path, table: pd.DataFrame, columns: Sequence[Column], facts: Mapping[str, Any] | None = None
+    folder: Path,
+    table: pd.DataFrame,
+    columns: Sequence[Column],
+    facts: Mapping[str, Any] | None = None,
+    groups: Sequence[str] = (),
 ) -> dict[str, dict[str, float]]:
     """Writes both files, each whole or not at all.
 
@@ -62,6 +74,7 @@ def write(
         table: the rows; fields of ``OPTIONAL`` may be left out.
         columns: declarations of all columns in it.
         facts: about the training.
+        groups: further fields of the table, or ``patient``, that tell who is one patient.
 
     Returns:
         column -> metric -> value, NaN where it is undefined; empty for a column without truth.
@@ -71,11 +84,12 @@ def write(
             unknown.
     """
     declared = {column.name: column for column in columns}
-    ordered = checked(_filled(table, columns), declared, "The table to be written")
+    ordered = checked(_filled(table, columns, groups), declared, "The table to be written", groups)
     found = Results(ordered, declared, facts or {})
     metrics = {column.name: _values(found, column) for column in columns}
     declarations = Schema(declared).as_dict()["columns"]
     told = {"format": FORMAT, "columns": declarations, "facts": dict(facts or {}), "metrics": metrics}
+    told |= {"groups": list(groups)} if groups else {}
     whole(folder / FACTS_FILE, json.dumps(plain(told), indent=1, allow_nan=False) + "\n")
     whole(folder / TABLE_FILE, ordered.to_csv(index=False, lineterminator="\n"))
     return metrics
@@ -92,14 +106,53 @@ def read(folder: Path) -> Results:
         raise ValueError(
             f"{folder} holds no {' and no '.join(missing)}; the validation of a case-level training writes both."
         )
-    facts = json.loads(told.read_text(encoding="utf-8"))
-    if facts.get("format") != FORMAT:
-        raise ValueError(f"{told} has the format {facts.get('format')}, this version reads {FORMAT}.")
-    columns = schema_from({"columns": facts["columns"]}, str(told)).columns
-    rows = pd.read_csv(
-        table, dtype={name: str for name in WORDS}, keep_default_na=False, na_values=_numbers_missing(table)
-    )
-    return Results(checked(rows, columns, str(table)), columns, facts.get("facts", {}))
+    found = read_json(told, AGAIN)
+    try:
+        return _of_files(table, told, found)
+    except ValueError as error:  # of whatever kind, the remedy is the same
+        raise ValueError(f"{str(error).removesuffix('.')}; {AGAIN}.") from error
+
+
+def _of_files(table: Path, told: Path, found: Mapping[str, Any]) -> Results:
+    if found.get("format") != FORMAT:
+        raise ValueError(f"{told} has the format {found.get('format')}, this version reads {FORMAT}")
+    facts, groups = found.get("facts", {}), found.get("groups", [])
+    right = isinstance(found.get("columns"), dict) and isinstance(facts, dict) and isinstance(groups, list)
+    if not right:
+        raise ValueError(f"{told} lacks the declarations of the columns, or the facts of the training")
+    columns = schema_from({"columns": found["columns"]}, str(told)).columns
+    names = tuple(map(str, groups))
+    rows = _with_numbers(_cells(table), names, str(table))
+    return Results(checked(rows, columns, str(table), names), columns, facts, names)
+
+
+def _cells(path: Path) -> pd.DataFrame:
+    """The cells of a table as text; of a line that was cut off pandas would make empty ones without a word."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        lines = [line for line in csv.reader(io.StringIO(text, newline=""), strict=True) if line]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is no table ({error})") from error
+    if not lines or not lines[1:]:
+        raise ValueError(f"{path} has no row")
+    head, *rows = lines
+    if len(set(head)) < len(head):
+        raise ValueError(f"{path} has a field twice in {', '.join(head)}")
+    short = next((row for row in rows if len(row) != len(head)), None)
+    if short is not None:
+        raise ValueError(f"{path} has {len(short)} cells in a line of {short[0]!r}, and {len(head)} in its first line")
+    return pd.DataFrame(rows, columns=head, dtype=str)
+
+
+def _with_numbers(cells: pd.DataFrame, groups: Sequence[str], where: str) -> pd.DataFrame:
+    """The fields that are numbers as such, NaN where a cell is empty: a level may be called "NA", a number may not."""
+    made = cells.copy()
+    for name in (str(field) for field in cells if field not in {*WORDS, *groups}):
+        wrong = cells[_as_numbers(cells[name]).isna() & cells[name].ne("")]
+        if len(wrong):
+            raise ValueError(f"{where} has {wrong.iloc[0][name]!r} as {name}; expected a number")
+        made[name] = cells[name].mask(cells[name].eq(""), "nan").astype(float)
+    return made
 
 
 def predictions_of(column: Column, rows: pd.DataFrame) -> Predictions:
@@ -116,16 +169,17 @@ def predictions_of(column: Column, rows: pd.DataFrame) -> Predictions:
     return Predictions(truth, prediction, rows[names].to_numpy(float) if given else None, **numbers, censored=censored)
 
 
-def checked(table: pd.DataFrame, columns: Mapping[str, Column], where: str) -> pd.DataFrame:
+def checked(table: pd.DataFrame, columns: Mapping[str, Column], where: str, groups: Sequence[str] = ()) -> pd.DataFrame:
     """The table in the order of its fields, if all of it means something.
 
     Raises:
         ValueError: see :func:`write`.
     """
     levels = list(dict.fromkeys(PROBABILITY + level for c in columns.values() for level in c.levels))
-    _refuse_fields(table, levels, where)
+    further = [name for name in groups if name not in FIELDS]
+    _refuse_fields(table, [*levels, *further], where)
     present = [name for name in levels if name in table]
-    ordered = table[[*FIELDS[:8], *present, *FIELDS[8:]]].reset_index(drop=True)
+    ordered = table[[*FIELDS[:8], *present, *FIELDS[8:], *further]].reset_index(drop=True)
     if unknown := sorted(set(ordered["column"]) - set(columns)):
         raise ValueError(f"{where} has rows of {unknown[0]}, which is not among the columns {', '.join(columns)}.")
     twice = ordered[ordered.duplicated(["case", "column"])]
@@ -136,10 +190,10 @@ def checked(table: pd.DataFrame, columns: Mapping[str, Column], where: str) -> p
     return ordered
 
 
-def _refuse_fields(table: pd.DataFrame, levels: Sequence[str], where: str) -> None:
+def _refuse_fields(table: pd.DataFrame, further: Sequence[str], where: str) -> None:
     if missing := [name for name in FIELDS if name not in table]:
         raise ValueError(f"{where} lacks the fields {', '.join(missing)}.")
-    if unknown := [str(name) for name in table.columns if name not in {*FIELDS, *levels}]:
+    if unknown := [str(name) for name in table.columns if name not in {*FIELDS, *further}]:
         raise ValueError(
             f"{where} has the unknown fields {', '.join(unknown)}; known are {', '.join(FIELDS)}, p_<level>."
         )
@@ -172,14 +226,16 @@ def _as_numbers(words: "pd.Series[str]") -> "pd.Series[float]":
     return pd.to_numeric(words, errors="coerce").astype(float)
 
 
-def _filled(table: pd.DataFrame, columns: Sequence[Column]) -> pd.DataFrame:
+def _filled(table: pd.DataFrame, columns: Sequence[Column], groups: Sequence[str]) -> pd.DataFrame:
     """With the optional fields, and with words as text as they come back from the file."""
     filled = table.copy()
     for name in OPTIONAL:
         if name not in filled:
             filled[name] = filled["case"] if name == "patient" and "case" in filled else np.nan
-    for name in (word for word in WORDS if word in filled):
+    for name in (word for word in dict.fromkeys((*WORDS, *groups)) if word in filled):
         filled[name] = [_word(value) for value in filled[name]]
+    if {"case", "patient"} <= set(filled):  # one who is not named is nobody else's patient
+        filled["patient"] = filled["patient"].mask(filled["patient"].eq(""), filled["case"])
     times = [column.name for column in columns if column.kind == SURVIVAL]
     if "column" in filled:
         is_time = filled["column"].isin(times)
@@ -196,12 +252,6 @@ def _word(value: Any) -> str:
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
     return repr(float(value)) if isinstance(value, float | np.floating) else str(value)
-
-
-def _numbers_missing(table: Path) -> dict[str, list[str]]:
-    """Of which fields an empty cell is NaN: a level may be called "NA", a number may not."""
-    header = pd.read_csv(table, nrows=0).columns
-    return {str(name): [""] for name in header if name not in WORDS}
 
 
 def _values(found: Results, column: Column) -> dict[str, float]:

@@ -13,6 +13,8 @@ RULE = (
     f"errors what the best baseline errs)."
 )
 BETTER_THAN_ALL = "Better than every baseline."
+SHOWN = 5
+"""Cases that a sentence names."""
 GAIN = (
     "A gain is the mean over the folds of the paired difference from a baseline; its interval holds for all methods "
     "and columns together (Bonferroni)."
@@ -61,6 +63,12 @@ def _why(found: Interval, patients: int, span: float) -> str:
     if patients < FEWEST_PATIENTS:
         return f"they are of {patients} patients, fewer than {FEWEST_PATIENTS}"
     return f"the interval is {found.high - found.low:.3g} wide, more than {WIDEST:.0%} of {span:.3g}"
+
+
+def listed(cases: Sequence[str]) -> str:
+    """The number of some cases and the names of the first."""
+    more = f" and {len(cases) - SHOWN} more" if len(cases) > SHOWN else ""
+    return f"{len(cases)} case{'s' * (len(cases) > 1)} ({', '.join(cases[:SHOWN])}{more})"
 
 
 def in_words(found: Interval, brackets: bool = True) -> str:

@@ -13,7 +13,7 @@ import pytest
 from nnunet_ext.cli import main
 from nnunet_ext.evaluation.runs import find_runs
 from nnunet_ext.outcomes import charts
-from nnunet_ext.outcomes.results import FACTS_FILE, TABLE_FILE, read, write
+from nnunet_ext.outcomes.results import read, write
 from tests.outcomes.workspace import COLUMNS, DATASET, rows_of, splits_of, table_of, write_targets, write_training
 
 NAMES = ("grade", "score")
@@ -147,6 +147,55 @@ def test_the_page_is_whole_and_asks_for_nothing(done):
         assert words in text
 
 
+def test_where_a_covariate_is_missing_its_baselines_are_left_out_and_the_rest_goes_on(workspace, capsys):
+    path = workspace / "preprocessed" / DATASET / "targets.csv"
+    table = pd.read_csv(path, dtype=str)
+    table.loc[table["case"] == "case011", "age"] = ""
+    table.to_csv(path, index=False)
+    assert outcomes(workspace) == 0
+    sentence = (
+        "There is no baseline with age, for 1 case (case011) without a value of it in targets.csv; fill the cells"
+    )
+    assert capsys.readouterr().out.count(sentence) == len(NAMES)
+    assert sentence in (workspace / "out" / "outcomes.html").read_text()
+    gains = table_in(workspace / "out", "gains").groupby("column")["baseline"].agg(set).to_dict()
+    assert gains == {"grade": {"majority level", "sex"}, "score": {"mean", "median", "sex"}}
+
+
+def test_weights_that_were_chosen_on_the_cases_on_which_they_are_judged_are_told(workspace, capsys):
+    for fold, name in ((0, "checkpoint_best.pth"), (2, "checkpoint_best.pth"), (3, "checkpoint_final.pth")):
+        folder = model_of(workspace, "Weak") / f"fold_{fold}" / "validation"
+        found = read(folder)
+        write(folder, found.table, list(found.columns.values()), {**found.facts, "checkpoint": name})
+    assert outcomes(workspace, "--covariates", "none") == 0
+    sentence = (
+        "Validated with checkpoint_best.pth in folds 0 (seed 1), 2 (seed 1): these weights were chosen on the very"
+    )
+    said = capsys.readouterr().out
+    assert [part.split(":")[0] for part in said.split("\n\n") if sentence in part] == [
+        "grade, CaseWeak",
+        "score, CaseWeak",
+    ]
+    assert sentence in (workspace / "out" / "outcomes.html").read_text()
+
+
+def test_cases_without_truth_are_left_out_and_told(workspace, capsys):
+    for path in (workspace / "results").rglob("fold_0/validation"):
+        found = read(path)
+        table = found.table.copy()
+        table.loc[(table["case"] == table["case"].iloc[0]) & (table["column"] == "score"), "truth"] = ""
+        write(path, table, list(found.columns.values()))
+    assert outcomes(workspace, "--covariates", "none") == 0
+    said = capsys.readouterr().out
+    assert "Cases without a known score, left out: 1." in said
+    assert "79 cases of 40 patients" in said
+
+
+def test_beside_segmentations_case_level_results_are_left_out_with_what_judges_them(workspace):
+    reasons = set(find_runs([workspace / "results"]).left_out.values())
+    assert reasons == {"its results are those of whole cases, see `nnunet_ext outcomes`"}
+
+
 # --- external test
 
 
@@ -186,7 +235,10 @@ def test_a_case_of_the_validation_in_the_external_test_is_refused(workspace, cap
     for name in ("Good", "Weak", "Noise"):
         write(workspace / "new" / name, rows, [COLUMNS[n] for n in NAMES])
     assert outcomes(workspace, *words) == 2
-    assert "The case case003 is in the validation and in the external test" in capsys.readouterr().err
+    assert (
+        "The case case003 of the external test was trained or validated with (1 of its 1 were)"
+        in capsys.readouterr().err
+    )
     assert not (workspace / "out").exists()
 
 
@@ -200,150 +252,6 @@ def test_the_patients_of_predictions_are_those_of_the_targets(workspace, capsys)
         found = read(workspace / "new" / name)
         write(workspace / "new" / name, found.table.drop(columns="patient"), list(found.columns.values()))
     assert outcomes(workspace, *words, "--covariates", "none") == 2
-    assert "The patient case006 is in the validation and in the external test (1 are)" in capsys.readouterr().err
-
-
-# --- bad input
-
-
-def drop_case(workspace):
-    folder = model_of(workspace) / "fold_1" / "validation"
-    found = read(folder)
-    write(folder, found.table[found.table["case"] != "case003"], list(found.columns.values()))
-
-
-def other_columns(workspace):
-    folder = model_of(workspace) / "fold_1" / "validation"
-    found = read(folder)
-    kept = found.table[found.table["column"] == "grade"]
-    write(folder, kept, [found.columns["grade"]])
-
-
-def other_fold(workspace):
-    folder = model_of(workspace) / "fold_1" / "validation"
-    shutil.copytree(model_of(workspace) / "fold_2" / "validation", folder, dirs_exist_ok=True)
-
-
-def twice(workspace):
-    path = model_of(workspace) / "fold_1" / "validation" / TABLE_FILE
-    lines = path.read_text().splitlines()
-    path.write_text("\n".join([*lines, lines[1]]) + "\n")
-
-
-def nan(workspace):
-    path = model_of(workspace) / "fold_1" / "validation" / TABLE_FILE
-    head, *lines = path.read_text().splitlines()
-    place = head.split(",").index("prediction")
-    cells = lines[-1].split(",")
-    cells[place] = "nan"
-    path.write_text("\n".join([head, *lines[:-1], ",".join(cells)]) + "\n")
-
-
-def shared_patient(workspace):
-    path = workspace / "preprocessed" / DATASET / "targets.csv"
-    pd.read_csv(path, dtype=str).assign(patient="p00").to_csv(path, index=False)
-
-
-def no_json(workspace):
-    (model_of(workspace) / "fold_1" / "validation" / FACTS_FILE).unlink()
-
-
-def all_fold(workspace):
-    for path in (workspace / "results" / DATASET).iterdir():
-        for fold in list(path.glob("fold_*")):
-            fold.rename(path / "fold_all") if fold.name == "fold_0" else shutil.rmtree(fold)
-
-
-def other_dataset(workspace):
-    model = workspace / "results" / "Dataset502_Other" / "nnUNetTrainer_CaseGood__nnUNetPlans__3d_roi"
-    shutil.copytree(model_of(workspace), model)
-
-
-@pytest.mark.parametrize(
-    ("spoil", "sentence"),
-    [
-        (drop_case, "differ in fold 1: other cases, patients or grade; train all methods on the same splits"),
-        (other_columns, "The trainings predict different columns or levels ("),
-        (other_fold, "holds rows of fold 2; validate fold 1 again."),
-        (twice, "has the case "),
-        (nan, "has 'nan' as prediction of score for "),
-        (shared_patient, "The patient case000 has cases in fold 0 and in fold 1"),
-        (no_json, "holds no case_metrics.json; the validation of a case-level training writes both."),
-        (all_fold, "was validated on the cases it was trained on; name folds with a number."),
-        (other_dataset, "The trainings are of several datasets, Dataset501_Made, Dataset502_Other"),
-    ],
-    ids=lambda value: getattr(value, "__name__", ""),
-)
-def test_bad_results_are_one_sentence_and_nothing_is_written(workspace, capsys, spoil, sentence):
-    spoil(workspace)
-    assert outcomes(workspace) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert sentence in err
-    assert err.count("\n") == 1
-    assert not (workspace / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        (["--covariates", "weight"], "weight is no covariate of targets.json, which declares age, sex."),
-        (["--test", "CaseGood"], "--test CaseGood: expected METHOD=DIR with one of CaseGood, CaseNoise, CaseWeak."),
-        (["--best", "0"], "--best is 0; an ensemble has 1 method or more."),
-        (["--targets", "nowhere"], "There is no nowhere/targets.json"),
-    ],
-    ids=lambda value: value[0] if isinstance(value, list) else "",
-)
-def test_bad_options_are_one_sentence(workspace, capsys, words, sentence):
-    assert outcomes(workspace, *words) == 2
-    assert sentence in capsys.readouterr().err
-
-
-def test_a_single_fold_needs_its_training_cases(workspace, capsys, monkeypatch):
-    fold = f"results/{DATASET}/{model_of(workspace).name}/fold_1"
-    assert outcomes(workspace, results=fold) == 0  # from the splits and targets
-    capsys.readouterr()
-    monkeypatch.delenv("nnUNet_preprocessed")
-    assert outcomes(workspace, results=fold) == 2
-    assert "The baselines of grade need the training cases of fold 1: name the other folds" in capsys.readouterr().err
     assert (
-        outcomes(workspace, "--ensemble", "grid", "--targets", workspace / "preprocessed" / DATASET, results=fold) == 2
+        "The case newcase007 of the external test is of the same patient as case006, which" in capsys.readouterr().err
     )
-    assert "An ensemble is weighted on other folds than it is tested on; name two folds" in capsys.readouterr().err
-
-
-def test_splits_that_train_on_what_they_validate_are_refused(workspace, capsys):
-    path = workspace / "preprocessed" / DATASET / "splits_final.json"
-    splits = json.loads(path.read_text())
-    splits[1]["train"].append(splits[1]["val"][0])
-    path.write_text(json.dumps(splits))
-    assert outcomes(workspace) == 2
-    assert f"splits_final.json trains fold 1 on {splits[1]['val'][0]}, which it validates" in capsys.readouterr().err
-
-
-def test_an_unfinished_training_is_told(workspace, capsys):
-    (model_of(workspace) / "fold_3" / "checkpoint_final.pth").unlink()
-    assert outcomes(workspace, "--covariates", "none") == 1
-    told = capsys.readouterr().err  # of the other methods one seed is left out, for all have one with all folds
-    assert (
-        "fold_3 is left out: the training or its final validation (validation/case_metrics.csv) is not finished."
-        in told
-    )
-    assert "with all folds 0, 1, 2, 3" in told
-
-
-def test_cases_without_truth_are_left_out_and_told(workspace, capsys):
-    for path in (workspace / "results").rglob("fold_0/validation"):
-        found = read(path)
-        table = found.table.copy()
-        table.loc[(table["case"] == table["case"].iloc[0]) & (table["column"] == "score"), "truth"] = ""
-        write(path, table, list(found.columns.values()))
-    assert outcomes(workspace, "--covariates", "none") == 0
-    said = capsys.readouterr().out
-    assert "Cases without a known score, left out: 1." in said
-    assert "79 cases of 40 patients" in said
-
-
-def test_beside_segmentations_case_level_results_are_left_out_with_what_judges_them(workspace):
-    reasons = set(find_runs([workspace / "results"]).left_out.values())
-    assert reasons == {"its results are those of whole cases, see `nnunet_ext outcomes`"}

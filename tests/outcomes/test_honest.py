@@ -115,7 +115,7 @@ def test_a_fold_with_one_level_stays_in_the_table_and_is_told():
 def test_a_patient_in_two_folds_is_refused():
     folds = folds_of(GRADE)
     folds[1] = Fold("1", folds[1].cases, (*folds[1].patients[:-1], "f0p0"), folds[1].methods)
-    with pytest.raises(ValueError, match=r"The patient f0p0 has cases in fold 0 and in fold 1: each fold was trained"):
+    with pytest.raises(ValueError, match=r"f0c0 in fold 0 and f1c11 in fold 1 are of one patient, so each"):
         Drawn(GRADE, folds)
 
 

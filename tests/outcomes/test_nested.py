@@ -229,9 +229,9 @@ def test_what_cannot_be_averaged_is_refused():
 
 def test_a_case_or_a_patient_in_validation_and_test_is_refused():
     combining.refuse_overlap({"a": "p"}, {"b": "q"})
-    with pytest.raises(ValueError, match=r"The case a is in the validation and in the external test .1 are.; take it"):
+    with pytest.raises(ValueError, match=r"The case a of the external test was trained or validated with .1 of its 2"):
         combining.refuse_overlap({"a": "p"}, {"a": "p", "b": "q"})
-    with pytest.raises(ValueError, match=r"The patient p is in the validation and in the external test"):
+    with pytest.raises(ValueError, match=r"The case b of the external test is of the same patient as a, which"):
         combining.refuse_overlap({"a": "p"}, {"b": "p"})
 
 
