@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.o.parent.is_dir():
         raise ValueError(f"There is no folder {args.o.parent} to write {args.o.name} into; create it first.")
     pooled = _pooled(args.tr)
-    if args.further:
+    if args.further or _fused(args.tr):
         return _take_inputs(args)
     state, trained = _published(args) if pooled and args.file.name == PUBLISHED else _read(args.file)
     folder = dataset_folder(args.d)
@@ -104,6 +104,14 @@ def _pooled(trainer: str) -> bool:
 
     parsed = parse(trainer)
     return parsed is not None and not parsed.spec.task.decodes
+
+
+def _fused(trainer: str) -> bool:
+    """Whether a trainer's network has an encoder for each input."""
+    from nnunet_ext.trainers.grammar import parse
+
+    parsed = parse(trainer)
+    return parsed is not None and parsed.recipe.fused
 
 
 def _published(args: argparse.Namespace) -> tuple[dict[str, "Tensor"], None]:
@@ -144,17 +152,22 @@ def _take_inputs(args: argparse.Namespace) -> int:
     parsed, folder = parse(args.tr), dataset_folder(args.d)
     if parsed is None or not parsed.recipe.fused:
         raise ValueError(f"{args.tr} has one encoder; --further is for trainers with the word Fused.")
-    schema = load_schema(folder / SCHEMA_FILE)
+    schema, files = load_schema(folder / SCHEMA_FILE), [args.file, *(args.further or ())]
+    if schema.inputs and len(files) != len(schema.inputs):
+        raise ValueError(
+            f"{args.tr} has an encoder for each of the inputs {', '.join(schema.inputs)}, and {len(files)} files are "
+            "given; name a checkpoint for each, FILE first and the others by --further."
+        )
     plans = {**read_plans(folder, args.p), DECLARED: declaration(schema, list(schema.columns.values()), parsed.recipe)}
     own = _network(
         args.tr, plans, args.c, json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
     ).state_dict()
     state: dict[str, Tensor] = {}
-    for i, file in enumerate([args.file, *args.further]):
+    for i, file in enumerate(files):
         tensors = {name: value for name, value in _read(file)[0].items() if name.startswith(ENCODER)}
         state |= {f"{ENCODER}each.{i}.{name.removeprefix(ENCODER)}": value for name, value in tensors.items()}
     found = match(own, state)
-    told = table(found, f"{1 + len(args.further)} files for {args.tr}:")
+    told = table(found, f"{len(files)} files for {args.tr}:")
     if any(m.fate not in (SAME, MISSING) or (m.fate == MISSING and m.name.startswith(ENCODER)) for m in found):
         raise ValueError(
             f"{told}\nGive a checkpoint of this network for each of the inputs {', '.join(schema.inputs)}."

@@ -103,7 +103,7 @@ def _surroundings(args: argparse.Namespace, one: "Run") -> "Surroundings":
     targets = load_targets(home) if home else None
     splits = next((path for f in folders if (path := f / gathering.SPLITS_FILE).is_file()), Path("nowhere"))
     declared = tuple(targets.covariates) if targets else ()
-    names = declared if args.covariates is None else _named(args.covariates, declared)
+    names = declared if args.covariates is None else named_covariates(args.covariates, declared)
     return gathering.with_splits(gathering.Surroundings(targets, names), splits)
 
 
@@ -112,7 +112,8 @@ def _dataset_folders(dataset: str) -> list[Path]:
     return [Path(os.environ[name], dataset) for name in variables if os.environ.get(name)]
 
 
-def _named(words: str, declared: tuple[str, ...]) -> tuple[str, ...]:
+def named_covariates(words: str, declared: tuple[str, ...]) -> tuple[str, ...]:
+    """The covariates that --covariates names; ValueError for one that is not declared."""
     names = tuple(word.strip() for word in words.split(",") if word.strip())
     if names == (NO_COVARIATES,):
         return ()

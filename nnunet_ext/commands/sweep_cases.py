@@ -36,6 +36,7 @@ def check(plan: "Plan") -> None:
             "nnU-Net makes may train on a patient whom they validate)."
         )
     splits = check_splits(targets, plan.places.splits, str(path))
+    _check_options(plan.sweep, targets, [method.short for method in plan.methods.chosen])
     for method in plan.methods.chosen:
         _check_method(method, targets, {int(fold): splits[int(fold)]["train"] for fold in plan.sweep.folds})
 
@@ -57,6 +58,17 @@ def _check_keys(sweep: "Sweep") -> None:
         )
     if "all" in sweep.folds:
         raise ValueError("Fold all validates on the cases it trains on, which tells nothing of targets; name numbers.")
+
+
+def _check_options(sweep: "Sweep", targets: "Targets", methods: list[str]) -> None:
+    """Refuses options of `nnunet_ext outcomes` that it would refuse after all trainings."""
+    from nnunet_ext.commands.outcomes import named_covariates
+    from nnunet_ext.outcomes.pairs import groups_of
+
+    if patterns := sweep.outcomes.get("combine"):
+        groups_of(patterns, methods)
+    if words := sweep.outcomes.get("covariates"):
+        named_covariates(words[0], tuple(targets.covariates))
 
 
 def _check_method(method: Method, targets: "Targets", training: dict[int, list[str]]) -> None:

@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from nnunet_ext.commands.table import aligned
 
 if TYPE_CHECKING:
     from nnunet_ext.outcomes.folds import Split
+    from nnunet_ext.outcomes.images2d import Source
     from nnunet_ext.outcomes.targets import Targets
 
 SPLITS_FILE = "splits_final.json"
@@ -70,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_ext.outcomes.targets import load_targets
 
     _refuse_lonely(args)
+    if args.folds < 2:
+        raise ValueError(f"--folds is {args.folds}; give at least 2.")
     if args.input:
         return _write_input(args)
     raw = _made_of_images(args) if args.images else find_dataset(RAW, args.d, "convert it")
@@ -78,6 +82,8 @@ def run(args: argparse.Namespace) -> int:
     targets = load_targets(raw)
     _check(targets, raw)
     splits, origin = _splits(targets, raw, folder, args.folds, anew=args.new_splits)
+    if not origin.startswith("made") and len(splits) != args.folds:
+        origin += f" ({len(splits)} of them; --new-splits makes {args.folds})"
     kept = _write(raw, folder, splits)
     _tell(targets, splits, f"{folder}: targets copied; folds: {origin}.")
     for path in kept:
@@ -104,12 +110,31 @@ def _made_of_images(args: argparse.Namespace) -> Path:
         raise ValueError(f"--size is {args.size[0]} {args.size[1]}; give rows and columns above 0.")
     source = find_images(args.images, args.levels, args.only)
     target = _target(args.d, args.name or args.images.resolve().name)
+    if not source.inputs and len(levels := source.schema.columns[source.schema.stratify].levels) == 2:
+        print(f"The positive class is {levels[1]}, the second of {', '.join(levels)}; --levels decides.")
     if source.others:
         print(f"{len(source.others)} files are no images and left out, such as {source.others[0]}.")
-    bound = write_dataset(source, target, tuple(args.size) if args.size else None, args.stand_in or "image")
+    size = tuple(args.size) if args.size else None
+    check = partial(_check_source, folds=args.folds, where=str(args.images))
+    bound = write_dataset(source, target, size, args.stand_in or "image", check)
     if bound:
         print(f"{bound} cases share an image with another and stay on its side of every split (column {TWIN}).")
     return target
+
+
+def _check_source(source: "Source", channels: int, folds: int, where: str) -> None:
+    """Refuses images whose targets make no dataset, while there is none."""
+    from nnunet_ext.outcomes.columns import TABLE_FILE
+    from nnunet_ext.outcomes.dataset import check_dataset
+    from nnunet_ext.outcomes.folds import make_splits
+    from nnunet_ext.outcomes.targets import Targets, checked
+
+    targets = Targets(source.numbered(channels), {picture.case: picture.row for picture in source.pictures})
+    checked(targets, str(Path(where, TABLE_FILE)))
+    training, test = ([p.case for p in source.pictures if p.part == part] for part in ("Tr", "Ts"))
+    names = {str(i): "" for i in range(channels * max(1, len(source.inputs)))}
+    check_dataset(targets, training, test, names)
+    make_splits(targets, folds)
 
 
 def _write_input(args: argparse.Namespace) -> int:
@@ -235,7 +260,7 @@ def _kept(path: Path) -> Path:
 
 
 def _tell(targets: "Targets", splits: list["Split"], first: str) -> None:
-    from nnunet_ext.outcomes.summary import columns_table, folds_table, what_few_cases_show
+    from nnunet_ext.outcomes.summary import columns_table, folds_table, what_few_cases_show, what_is_not_used
 
     print(first)
     print(aligned(columns_table(targets)))
@@ -245,5 +270,5 @@ def _tell(targets: "Targets", splits: list["Split"], first: str) -> None:
     if undeclared:
         print(f"Not declared in targets.json, so not used: {', '.join(undeclared)}")
     print(aligned(folds_table(targets, splits)))
-    for sentence in what_few_cases_show(targets):
+    for sentence in (*what_is_not_used(targets, splits), *what_few_cases_show(targets)):
         print(sentence)

@@ -177,7 +177,7 @@ def load_schema(path: Path) -> Schema:
     if not path.is_file():
         raise ValueError(f"There is no {path}; write one as docs/outcomes.md describes it.")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_repetition)
+        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_without_repetition)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no JSON ({error}); mend it.") from error
     return schema_from(content, str(path))
@@ -213,6 +213,7 @@ def schema_from(content: Any, where: str = SCHEMA_FILE) -> Schema:
     groups = _words(found.get("groups", []), f'{where}, "groups"')
     inputs = {name: _channels(name, entry, where) for name, entry in _entries(found, "inputs", where)}
     stratify = _text(found.get("stratify", next(iter(columns))), f'{where}, "stratify"')
+    _refuse_shared(inputs, where)
     schema = Schema(columns, covariates, groups, stratify, inputs)
     schema.column(schema.stratify)
     _check_names(schema, where)
@@ -324,6 +325,17 @@ def _channels(name: str, entry: Any, where: str) -> tuple[int, ...]:
     if not channels or len(set(channels)) < len(channels):
         raise ValueError(f"{where} has the channels {channels}; give each of its channels once, counted from 0.")
     return tuple(channels)
+
+
+def _refuse_shared(inputs: Mapping[str, tuple[int, ...]], where: str) -> None:
+    owner: dict[int, str] = {}
+    for name, channels in inputs.items():
+        for channel in channels:
+            if owner.setdefault(channel, name) != name:
+                raise ValueError(
+                    f"{where} gives the channel {channel} to the inputs {owner[channel]!r} and {name!r}; leave it in "
+                    "one."
+                )
 
 
 def _check_names(schema: Schema, where: str) -> None:

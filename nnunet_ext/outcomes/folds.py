@@ -161,6 +161,7 @@ def check_splits(targets: Targets, splits: Any, where: str) -> list[Split]:
         raise ValueError(f'{where} is no list of {{"train": [cases], "val": [cases]}}; mend it, or give --new-splits.')
     training = set(targets.training_cases)
     for fold, split in enumerate(splits):
+        _check_once(split, f"{where}, fold {fold}")
         strange = sorted({*split["train"], *split["val"]} - training)
         if strange:
             raise ValueError(
@@ -175,6 +176,16 @@ def check_splits(targets: Targets, splits: Any, where: str) -> list[Split]:
                 "are of one patient; give --new-splits."
             )
     return splits
+
+
+def _check_once(split: Split, where: str) -> None:
+    """Refuses a part without a case, or with one twice."""
+    for part, cases in split.items():
+        if not cases:
+            raise ValueError(f"{where} has no case in {part!r}; mend it, or give --new-splits.")
+        twice = next((case for case in cases if cases.count(case) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{where} has the case {twice} more than once in {part!r}; mend it, or give --new-splits.")
 
 
 def _is_split(split: Any) -> bool:

@@ -210,7 +210,7 @@ def _schema(path: Path) -> tuple[Schema, tuple[str, ...]]:
     if not path.is_file():
         raise ValueError(f"There is no {path}; write one as docs/outcomes.md describes it.")
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        content: Any = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise ValueError(f"{path} is no JSON ({error}); mend it.") from error
     inputs = content.pop("inputs", []) if isinstance(content, dict) else []

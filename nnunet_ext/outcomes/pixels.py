@@ -71,9 +71,14 @@ def kind_of(source: Source, size: tuple[int, int] | None) -> Kind:
 def _mode(file: Path) -> str:
     try:
         with Image.open(file) as image:
-            return image.mode
+            mode, pages = image.mode, getattr(image, "n_frames", 1)
     except (UnidentifiedImageError, OSError) as error:
         raise ValueError(f"{file} is no image that can be read ({error}); replace or remove it.") from error
+    if pages > 1:
+        raise ValueError(f"{file} has {pages} pages, and a case is one image; save each as a file of its own.")
+    if mode == "F":
+        raise ValueError(f"{file} holds numbers with decimals, which PNG cannot; scale them to 8 or 16 bits.")
+    return mode
 
 
 def read_pixels(file: Path, kind: Kind) -> Pixels:
@@ -91,7 +96,11 @@ def read_pixels(file: Path, kind: Kind) -> Pixels:
     except (OSError, SyntaxError) as error:  # Pillow's errors of damaged files
         raise ValueError(f"{file} is damaged ({error}); replace or remove it.") from error
     if kind.deep:
-        pixels = np.clip(pixels, 0, 2**16 - 1).astype(np.uint16)
+        if pixels.min() < 0 or pixels.max() >= 2**16:
+            raise ValueError(
+                f"{file} has values from {pixels.min()} to {pixels.max()}, and 16 bits hold 0 to 65535; scale them."
+            )
+        pixels = pixels.astype(np.uint16)
     if kind.size:
         pixels = _resampled(pixels, kind.size)
     if not pixels.any():
@@ -118,7 +127,13 @@ def stand_in(inside: NDArray[np.bool_], kind: str) -> NDArray[np.uint8]:
     return mask
 
 
-def write_dataset(source: Source, target: Path, size: tuple[int, int] | None = None, mask: str = "image") -> int:
+def write_dataset(
+    source: Source,
+    target: Path,
+    size: tuple[int, int] | None = None,
+    mask: str = "image",
+    check: Callable[[Source, int], None] = lambda source, channels: None,
+) -> int:
     """Write a raw dataset with its targets; all of it or nothing.
 
     Args:
@@ -126,6 +141,7 @@ def write_dataset(source: Source, target: Path, size: tuple[int, int] | None = N
         target: folder of the dataset, which does not exist.
         size: rows and columns that each image is resampled to (bilinear); None leaves them.
         mask: what stands in for the segmentation, one of STAND_INS.
+        check: of the source and the channels of an image, before the dataset appears; raises what it refuses.
 
     Returns:
         The number of cases that share an image with an earlier one.
@@ -142,6 +158,7 @@ def write_dataset(source: Source, target: Path, size: tuple[int, int] | None = N
             (folder / part).mkdir()
         written = _for_all(source.pictures, partial(_write_case, folder=folder, kind=kind, mask=mask))
         found = with_twins(source, dict(zip((p.case for p in source.pictures), written, strict=True)))
+        check(found, kind.channels)
         _write_tables(found, folder, target.name, kind)
     return sum(picture.row.get(TWIN, picture.case) != picture.case for picture in found.pictures)
 

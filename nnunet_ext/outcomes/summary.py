@@ -8,6 +8,7 @@ from nnunet_ext.outcomes.columns import SURVIVAL, Column, Covariate
 from nnunet_ext.outcomes.folds import Split
 from nnunet_ext.outcomes.targets import Targets
 
+SHOWN = 3  # cases that are named
 FEW = 100
 """Cases, below which the interval of an accuracy is wider than 20 points and is told."""
 HEADER = ("column", "kind", "known", "missing", "values")
@@ -71,6 +72,25 @@ def folds_table(targets: Targets, splits: Sequence[Split]) -> list[tuple[str, ..
         )
         rows.append((str(fold), str(len(split["train"])), str(len(split["val"])), str(patients), shown))
     return rows
+
+
+def what_is_not_used(targets: Targets, splits: Sequence[Split]) -> Iterator[str]:
+    """Cases that are in no fold, and covariates that a training cannot read."""
+    in_folds = {case for split in splits for part in split.values() for case in part}
+    if apart := [case for case in targets.training_cases if case not in in_folds]:
+        yield f"Note: {_some(apart)} in no fold, so never used; --new-splits divides all cases."
+    for covariate in targets.covariates.values():
+        empty = [case for case, row in targets.rows.items() if not row[covariate.name]]
+        if empty and covariate.missing == "refuse":
+            yield (
+                f"Note: {covariate.name} is empty for {_some(empty, '')}, which trainings with Covariates refuse; fill "
+                'the cells, or declare "missing": "mean" or "indicator".'
+            )
+
+
+def _some(cases: Sequence[str], verb: str = " are") -> str:
+    named = f"{', '.join(cases[:SHOWN])}{'' if len(cases) <= SHOWN else ' ...'}"
+    return f"{len(cases)} cases ({named}){verb}"
 
 
 def what_few_cases_show(targets: Targets) -> Iterator[str]:

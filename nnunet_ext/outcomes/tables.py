@@ -77,6 +77,8 @@ def number_in(text: str) -> float:
         value = float(text)
     except ValueError:
         raise ValueError(f"{text!r} is no number") from None
+    if "_" in text:  # Python's own way of writing digits in groups
+        raise ValueError(f"{text!r} is no number")
     if not isfinite(value):
         raise ValueError(f"{text!r} is not finite, and a value that is not known is an empty cell")
     return value

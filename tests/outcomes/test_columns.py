@@ -119,6 +119,7 @@ def covariate(**declared: Any) -> dict[str, Any]:
         (having(stratify=["grade"]), "give a text"),
         (having(inputs={"a": []}), "channels []"),
         (having(inputs={"a": [0, 0]}), "channels [0, 0]"),
+        (having(inputs={"a": [0, 1], "b": [1, 2]}), "gives the channel 1 to the inputs 'a' and 'b'"),
         (having(inputs={"a": [-1]}), "list of channels"),
         (having(inputs={"a": ["T1"]}), "list of channels"),
         (having(groups=["grade"]), "'grade' as a target and as"),
@@ -152,6 +153,12 @@ def test_a_file_that_cannot_be_read(text: str | bytes, said: str, tmp_path):
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ValueError, match=said):
         load_schema(path)
+
+
+def test_a_file_may_begin_with_the_mark_of_utf8(tmp_path):
+    path = tmp_path / "targets.json"
+    path.write_text(json.dumps({"columns": {"grade": GRADE}}), encoding="utf-8-sig")
+    assert list(load_schema(path).columns) == ["grade"]
 
 
 def test_no_file(tmp_path):

@@ -179,6 +179,8 @@ PATIENTS = targets_of([("a", "0"), ("a", "0"), ("b", "1"), ("c", "1")], set=["",
         ([["c00"]], "no list of"),
         ([{"train": ["c00"], "val": "c02"}], "no list of"),
         ([{"train": [0], "val": ["c02"]}], "no list of"),
+        ([{"train": ["c02", "c02"], "val": ["c00"]}], "fold 0 has the case c02 more than once in 'train'"),
+        ([{"train": ["c00"], "val": []}], "fold 0 has no case in 'val'"),
     ],
 )
 def test_splits_that_part_a_patient_or_are_none(splits, said):

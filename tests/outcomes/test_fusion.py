@@ -188,9 +188,10 @@ def test_a_fusion_starts_from_a_training_on_each_input(pairs, tmp_path, monkeypa
     for each, expected in zip(trainer.network.encoder.each, encoders, strict=True):
         assert all(torch.equal(value, expected[name]) for name, value in each.state_dict().items())
     (tmp_path / "o.pth").unlink()
-    assert main([*map(str, [*words, "--further", files[1], files[0]])]) == 2
-    assert "for each of the inputs first, second" in capsys.readouterr().err
-    assert not (tmp_path / "o.pth").exists()
+    for further, count in (["--further", files[1], files[0]], 3), ([], 1):
+        assert main([*map(str, [*words, *further])]) == 2
+        assert f"for each of the inputs first, second, and {count} files are given" in capsys.readouterr().err
+        assert not (tmp_path / "o.pth").exists()
 
 
 @pytest.mark.parametrize(

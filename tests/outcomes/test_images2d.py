@@ -44,6 +44,7 @@ def test_folders_of_classes(photos, roots, capsys):
     assert load_targets(roots / "preprocessed" / "Dataset601_Photos") == targets
     out = capsys.readouterr().out
     assert "1 files are no images and left out, such as" in out
+    assert "The positive class is defect, the second of ok, defect; --levels decides." in out
     assert "class   class  12     0        ok 6, defect 6" in out
     assert sorted(path.name for path in raw.parent.iterdir()) == ["Dataset601_Photos"]
     assert run(photos) == 2

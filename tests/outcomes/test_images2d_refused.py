@@ -82,6 +82,48 @@ def no_cell(folder: Path) -> None:
     (folder / "targets.csv").write_text(PAIRS.replace("l/2.png", ""))
 
 
+def decimals(folder: Path) -> None:
+    image = folder / "ok" / "im 1.png"
+    Image.fromarray(np.full((12, 10), 0.5, np.float32)).save(image.with_suffix(".tif"))
+    image.unlink()
+
+
+def pages(folder: Path) -> None:
+    image = folder / "ok" / "im 1.png"
+    one = Image.open(image)
+    one.save(image.with_suffix(".tif"), save_all=True, append_images=[one.rotate(90)])
+    image.unlink()
+
+
+def large(folder: Path) -> None:
+    for image in [*folder.rglob("*.png"), *folder.rglob("*.bmp")]:
+        Image.fromarray(np.arange(120, dtype=np.int32).reshape(12, 10) + 65530).save(image.with_suffix(".tif"))
+        image.unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (decimals, "im 1.tif holds numbers with decimals"),
+        (pages, "im 1.tif has 2 pages"),
+        (large, "has values from 65530 to 65649, and 16 bits hold 0 to 65535"),
+    ],
+)
+def test_pixels_that_png_cannot_hold_are_refused(spoil, said, photos, roots, capsys):
+    spoil(photos)
+    assert run(photos) == 2
+    assert said in capsys.readouterr().err
+    assert not any((roots / "raw").glob("*"))
+
+
+def two_sides(folder: Path) -> None:
+    (folder / "targets.csv").write_text(PAIRS.replace("l/7.png,p3", "l/7.png,p0"))
+
+
+def no_number(folder: Path) -> None:
+    (folder / "targets.csv").write_text(PAIRS.replace("p0,1,51", "p0,1_0,51"))
+
+
 def channels(folder: Path) -> None:
     (folder / "targets.json").write_text(json.dumps({**PAIRS_SCHEMA, "inputs": ["frontal", "frontal"]}))
 
@@ -98,6 +140,9 @@ def no_schema(folder: Path) -> None:
         (no_cell, (), "case c2 names no file in the column lateral"),
         (channels, (), "give a list of different names"),
         (no_schema, (), "targets.json; write one"),
+        (two_sides, (), "are of one patient; put them on one side"),
+        (no_number, (), "targets.csv, case c1, column value: '1_0' is no number"),
+        (None, ("--folds", "1"), "--folds is 1; give at least 2"),
         (None, ("--levels", "a", "b"), "--levels orders folders of classes"),
         (None, ("--only", "lateral", "dorsal"), "--only names dorsal, and the inputs of"),
     ],

@@ -121,6 +121,7 @@ def tries_in(report):
         (["--outcomes", "{nested: yes}"], "outcomes, nested: it is found on other folds than it is told of"),
         (["--outcomes", "{ensemble: yes}"], "ensemble takes one word, not yes."),
         (["--outcomes", "{combine: CaseA}"], "combine takes two words, not 'CaseA'."),
+        (["--outcomes", "{covariates: height}"], "height is no covariate of targets.json, which declares"),
         (["--outcomes", "{combin: CaseA}"], "unknown key 'combin'; nearest: combine"),
         (
             ["--outcomes", "{best: 2}", "--trainers", "UNet3D"],
@@ -166,3 +167,10 @@ def test_targets_that_no_training_could_use_are_told(
     change(tmp_path / "copy" / "preprocessed" / workspace.DATASET)
     assert main(["sweep", "mine.yaml", "--dry-run"]) == 2
     assert told in capsys.readouterr().err
+
+
+def test_groups_of_no_method_are_refused_before_the_trainings():
+    """Of several folds, which the tiny dataset does not have."""
+    sweep = SimpleNamespace(outcomes={"combine": ("a*", "Case*")})
+    with pytest.raises(ValueError, match=r"--combine a\* means none of the methods CaseA, CaseB"):
+        sweep_cases._check_options(sweep, SimpleNamespace(covariates={}), ["CaseA", "CaseB"])

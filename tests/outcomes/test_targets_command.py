@@ -81,7 +81,20 @@ def test_it_can_be_run_again(raw, capsys):
     before = raw.splits()
     assert run("--folds", "2") == 0
     assert raw.splits() == before
-    assert f"folds: those of {raw.preprocessed / 'splits_final.json'}" in capsys.readouterr().out
+    assert (
+        f"those of {raw.preprocessed / 'splits_final.json'} (3 of them; --new-splits makes 2)"
+        in capsys.readouterr().out
+    )
+
+
+def test_what_no_training_uses_is_noted(raw, capsys):
+    raw.rows = {case: [*cells, "" if case == "c03" else "50"] for case, cells in raw.rows.items()}
+    raw.write({**SCHEMA, "covariates": {"age": {"coding": "z"}}}, header="case,set,patient,grade,age")
+    (raw.raw / "splits_final.json").write_text(json.dumps([{"train": OWN[0]["train"][2:], "val": OWN[0]["val"]}]))
+    run()
+    out = capsys.readouterr().out
+    assert "Note: 2 cases (c04, c05) are in no fold, so never used; --new-splits divides all cases." in out
+    assert "Note: age is empty for 1 cases (c03), which trainings with Covariates refuse; fill the cells" in out
 
 
 OWN = [{"train": [f"c{i:02d}" for i in range(4, 12)], "val": ["c00", "c01", "c02", "c03"]}]
