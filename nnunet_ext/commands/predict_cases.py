@@ -69,20 +69,22 @@ def run(args: argparse.Namespace) -> int:
     given = Given(args.targets, model, list(cases), args.d)
     table, failed = _predict(model, cases, given)
     if table is not None:
-        _write(args, folder, model, table)
+        _write(args, folder, model, table, given.groups)
     for case, reason in failed.items():
         print(f"{case} could not be predicted: {reason}", file=sys.stderr)
     return 1 if failed else 0
 
 
-def _write(args: argparse.Namespace, folder: Path, model: "CaseModel", table: "pd.DataFrame") -> None:
+def _write(
+    args: argparse.Namespace, folder: Path, model: "CaseModel", table: "pd.DataFrame", groups: Sequence[str]
+) -> None:
     """Writes the table and says what is in it."""
     from nnunet_ext.outcomes import results
     from nnunet_ext.outcomes.validation import INTERVALS, told
 
     args.o.mkdir(parents=True, exist_ok=True)
     facts = {"model": folder.name, "folds": list(args.f), "checkpoint": args.chk, "mirrored": not args.disable_tta}
-    metrics = results.write(args.o, table, model.columns, {**facts, "intervals": INTERVALS})
+    metrics = results.write(args.o, table, model.columns, {**facts, "intervals": INTERVALS}, groups)
     print(f"{table['case'].nunique()} cases in {args.o / results.TABLE_FILE}")
     print(
         told(metrics, "Cases with a truth") if any(metrics.values()) else "No truth is known, so there are no metrics."

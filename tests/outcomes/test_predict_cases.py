@@ -13,7 +13,7 @@ from nnunet_ext.cli import main
 from nnunet_ext.outcomes import results as tables
 from nnunet_ext.outcomes.model import load_model
 from nnunet_ext.outcomes.prediction import case_outputs
-from tests.outcomes.conftest import CPU, NAME, TABLE, fold_of
+from tests.outcomes.conftest import CPU, NAME, SCHEMA, TABLE, fold_of, write_targets
 from tests.trainers import workspace
 from tests.trainers.conftest import use
 
@@ -206,3 +206,15 @@ def test_intervals_by_the_errors_of_another_checkpoint_are_told(model, images, t
         "Intervals are by the errors of checkpoint_final.pth on validation cases, the predictions of checkpoint_b"
         in said
     )
+
+
+def test_columns_that_tell_the_patient_go_with_the_predictions(model, case_dataset, images, tmp_path, monkeypatch):
+    """Of any name: the dataset's targets.json says which they are."""
+    name, table = model.parent.name, tmp_path / "targets.csv"
+    folder = tmp_path / "preprocessed" / name
+    shutil.copytree(case_dataset / "preprocessed" / name, folder)
+    write_targets(folder, {**SCHEMA, "groups": ["clinic", "patient"]}, TABLE.replace(",patient", ",clinic"))
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
+    table.write_text(TABLE.replace(",patient", ",clinic"))
+    assert predict(images, tmp_path / "out", "--targets", str(table)) == 0
+    assert tables.read(tmp_path / "out").of("grade")["clinic"].to_dict() == {"case3": "P3", "case4": "P4"}

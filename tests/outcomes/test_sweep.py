@@ -3,6 +3,7 @@
 import json
 import shutil
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 
 from nnunet_ext.cli import main
+from nnunet_ext.commands import sweep_cases
 from nnunet_ext.experiments import live, pool
 from nnunet_ext.experiments.supervise import run
 from nnunet_ext.outcomes import charts
