@@ -43,6 +43,7 @@ PLACES = (
     Place("outcomes.md", "outcomes null", "outcomes_null.md"),
     Place("outcomes.md", "timm", "timm_backbones.md"),
     Place("experiments.md", "kills", "sweep_kills.md"),
+    Place("photographs.md", "defects", "outcomes_defects.md"),
     Place("photographs.md", "pairs", "outcomes_pairs.md"),
     Place("plans.md", "plans", "plans.md"),
     Place("plans.md", "covered", "plans_covered_1.md"),
