@@ -8,8 +8,10 @@ file's keys take and replace them. See docs/experiments.md. Needs the extras `sw
 """
 
 import argparse
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +21,11 @@ if TYPE_CHECKING:
     from nnunet_ext.commands.sweep_plan import Plan
     from nnunet_ext.experiments.outcome import Outcome
     from nnunet_ext.experiments.settings import Settings
+    from nnunet_ext.experiments.tasks import Task
 
-TASKS = "tasks.json"
+TASKS, ENDS = "tasks.json", "ends.json"
+LOCK = ".sweep.lock"
+REFUSED = 2  # by the command that makes the report
 STOPPED = 75  # a run was asked to stop and has saved itself
 
 
@@ -40,13 +45,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Does what was asked for."""
+    """Does what was asked for; Ctrl-C ends it as it ends runs, whatever it is doing."""
+    try:
+        return _run(args)
+    except KeyboardInterrupt:
+        print("Stopped; the same command goes on from what is saved.", file=sys.stderr)
+        return STOPPED
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.probe and (args.sanity or args.status or args.slurm):
+        raise ValueError("--probe measures for --dry-run, and starts nothing else; give it with that or alone.")
     sweep = asked(args)
     if args.status:
         return _status(sweep, args)
     from nnunet_ext.commands.sweep_plan import plan_of
+    from nnunet_ext.experiments.ready import without_probabilities
 
     plan = plan_of(sweep)
+    if told := without_probabilities(plan.matrix.tasks):
+        print(told, file=sys.stderr)
     if args.sanity:
         return _sanity(plan)
     if args.dry_run or args.probe:
@@ -96,11 +114,26 @@ def _status(sweep: Sweep, args: argparse.Namespace) -> int:
     from nnunet_ext.commands.sweep_plan import folder_of, places_of
     from nnunet_ext.experiments import live, tasks
 
-    path = folder_of(places_of(sweep), sweep, args.file) / TASKS
-    if not path.is_file():
-        raise ValueError(f"This experiment was not started: there is no {path}.")
-    print(live.status(tasks.read(path)))
+    folder = folder_of(places_of(sweep), sweep, args.file)
+    if not (folder / TASKS).is_file():
+        raise ValueError(f"This experiment was not started: there is no {folder / TASKS}.")
+    begun = tasks.read(folder / TASKS)
+    print(live.status(begun))
+    if failed := _failures(folder, begun):
+        print("\n".join(["When the sweep last ended:", *failures(failed, settings_of(sweep, folder))]))
     return 0
+
+
+def _failures(folder: Path, begun: "Sequence[Task]") -> "list[Outcome]":
+    """What failed when the sweep last ended, and is not done by now."""
+    from nnunet_ext.experiments.outcome import outcome_of
+    from nnunet_ext.experiments.state import State, state_of
+
+    if not (folder / ENDS).is_file():
+        return []
+    left = {task.name for task in begun if state_of(task) is not State.FINISHED}
+    found = map(outcome_of, json.loads((folder / ENDS).read_text(encoding="utf-8")))
+    return [outcome for outcome in found if outcome.name in left]
 
 
 def _sanity(plan: "Plan") -> int:
@@ -116,14 +149,39 @@ def _carry_out(plan: "Plan", args: argparse.Namespace) -> int:
     _make_splits(plan)
     settings = settings_of(plan.sweep, folder_of(plan.places, plan.sweep, args.file))
     settings.folder.mkdir(parents=True, exist_ok=True)
-    tasks.write(plan.matrix.tasks, settings.folder / TASKS)
-    if args.slurm:
-        return _submit(plan, settings)
+    with _only_one(settings.folder):
+        tasks.write(plan.matrix.tasks, settings.folder / TASKS)
+        return _submit(plan, settings) if args.slurm else _dispatch(plan, settings)
+
+
+@contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    """Holds the experiment's folder: a second sweep of its name would replace its list of runs and its wish to stop."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(
+            f"A sweep of the name {folder.name} is at work (its folder is {folder}); look with --status, or give this "
+            "one another name with --name."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _dispatch(plan: "Plan", settings: "Settings") -> int:
+    from nnunet_ext.evaluation.table import whole
     from nnunet_ext.experiments import live, pool
 
     try:
         with live.watching(plan.matrix.tasks):
             outcomes = pool.run_all(plan.matrix.tasks, settings)
+        failed = [outcome.as_dict() for outcome in outcomes if not outcome.done]
+        whole(settings.folder / ENDS, json.dumps(failed, indent=1) + "\n")
     except pool.HeadLostError as error:
         print(f"Ray ended again and again ({error}); what is trained is kept: give the same command.", file=sys.stderr)
         return 1
@@ -173,18 +231,28 @@ def _end(plan: "Plan", outcomes: "Sequence[Outcome]", settings: "Settings") -> i
         print("No training is finished, so nothing is compared.", file=sys.stderr)
         return 1
     out, code = report(plan, outcomes, plan.sweep.jobs or 1)
-    print(f"The report lies in {out}.")
+    if code == REFUSED:
+        print(f"The comparison was refused, see above; what was told before lies in {out}.", file=sys.stderr)
+    else:
+        print(f"The report lies in {out}.")
     return int(bool(failed or code))
 
 
 def ends(outcomes: "Sequence[Outcome]", settings: "Settings") -> str:
-    """How many are done, and the table of those that failed with the last lines of their logs."""
-    failed = [outcome for outcome in outcomes if not outcome.done]
-    before = sum(outcome.done and outcome.tries == 0 for outcome in outcomes)
-    lines = [f"{len(outcomes) - len(failed)} of {len(outcomes)} runs are done, {before} of them were before."]
-    for outcome in failed:
+    """How many are done, and the table of those that failed."""
+    done = [outcome for outcome in outcomes if outcome.done]
+    before = sum(outcome.tries == 0 for outcome in done)
+    first = f"{len(done)} of {len(outcomes)} runs are done, {before} of them were before."
+    return "\n".join([first, *failures(outcomes, settings)])
+
+
+def failures(outcomes: "Sequence[Outcome]", settings: "Settings") -> list[str]:
+    """Lines of what failed: exit code, and the last lines of its log."""
+    lines = []
+    for outcome in (outcome for outcome in outcomes if not outcome.done):
         told = f" ({outcome.told})" if outcome.told else ""
         lines.append(f"{outcome.name}: exit code {outcome.code} after {outcome.tries} tries{told}")
         lines += [f"    {line}" for line in outcome.lines]
-        lines.append(f"    its log: {settings.log(outcome.name)}")
-    return "\n".join(lines)
+        log = settings.log(outcome.name)
+        lines += [f"    its log: {log}"] if log.is_file() else []
+    return lines

@@ -15,6 +15,7 @@ from nnunet_ext.experiments.hardware import Machine, Predicted
 from nnunet_ext.experiments.matrix import Matrix, detector_of, matrix_of
 from nnunet_ext.experiments.methods import Method, Methods, methods_of
 from nnunet_ext.experiments.places import Places, check_data
+from nnunet_ext.experiments.ready import check_end, check_references
 from nnunet_ext.experiments.tasks import Needs, Task
 from nnunet_ext.trainers.progress_line import duration
 
@@ -110,6 +111,9 @@ def plan_of(sweep: Sweep, known: Callable[[str], bool] | None = None) -> Plan:
     memory = _memory(draft)
     needs = {name: hardware.needs_of(sweep, each, machine) for name, each in memory.items()}
     matrix = matrix_of(sweep, methods.chosen, places, number, needs, draft.environment)
+    check_end(sweep, methods.chosen, machine)
+    if matrix.test and not methods.case_level:
+        check_references(matrix.test, places.dataset_json["file_ending"])
     return Plan(sweep, number, places, methods, machine, memory, needs, matrix)
 
 

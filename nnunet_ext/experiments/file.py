@@ -78,9 +78,14 @@ def read(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise ValueError(f"There is no file {path}; docs/experiments.md shows one.")
-    found = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8 ({error}); save it as UTF-8.") from error
+    found = parse_yaml(text, str(path))
     if not isinstance(found, dict):
-        raise ValueError(f"{path} should hold keys with values, such as `dataset: 501`, not {type(found).__name__}.")
+        told = "nothing" if found is None else f"a {type(found).__name__}"
+        raise ValueError(f"{path} should hold keys with values, such as `dataset: 501`, not {told}.")
     return found
 
 

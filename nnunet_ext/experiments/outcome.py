@@ -13,7 +13,7 @@ SKIPPED = 69  # EX_UNAVAILABLE
 LOST = 70  # EX_SOFTWARE
 INCOMPLETE = 65  # EX_DATAERR
 CODES: Mapping[int, str] = {
-    STOPPED: "was asked to stop and is saved; the same sweep goes on with it",
+    STOPPED: "was asked to stop; the same sweep goes on with what is saved of it",
     HUNG: "hung: nothing of what it writes changed any more",
     FULL: "was not started: the disk is full",
     SKIPPED: "was not started: what it needs failed",

@@ -170,7 +170,11 @@ def _labels(sweep: Sweep, images: Path) -> Path | None:
     if sweep.test_labels and not Path(sweep.test_labels).is_dir():
         raise ValueError(f"There is no folder {sweep.test_labels} (test_labels).")
     beside = images.with_name("labelsTs")
-    return Path(sweep.test_labels) if sweep.test_labels else beside if beside.is_dir() else None
+    return Path(sweep.test_labels) if sweep.test_labels else beside if _holds_anything(beside) else None
+
+
+def _holds_anything(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
 
 
 def _table(sweep: Sweep, places: Places) -> Path | None:

@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
+from itertools import takewhile
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -22,6 +23,7 @@ from nnunet_ext.images.verify import check_image
 LATEST, PREVIOUS, BEST = "checkpoint_latest.pth", "checkpoint_previous.pth", "checkpoint_best.pth"
 CHECKPOINTS = (FINAL, LATEST, BEST)  # with which nnUNetv2_train --c goes on
 BROKEN, EARLIER = ".broken", ".earlier"
+KEPT, PROBABILITIES = "--save_probabilities", ".npz"
 
 
 class State(Enum):
@@ -51,7 +53,10 @@ def on_disk(task: Task, thoroughly: bool = True) -> State:
     if task.kind == "train":
         if whole_checkpoint(task.folder / FINAL) and written_last(task).is_file():
             return State.FINISHED
-        return State.INTERRUPTED if any(whole_checkpoint(task.folder / name) for name in CHECKPOINTS) else State.NEW
+        saved = any(whole_checkpoint(task.folder / name) for name in CHECKPOINTS)
+        # our trainers find the one before a latest that was cut, which --c must be pointed to
+        before = (task.folder / LATEST).is_file() and whole_checkpoint(task.folder / PREVIOUS)
+        return State.INTERRUPTED if saved or before else State.NEW
     there, wanted = predicted(task, thoroughly)
     if not there:
         return State.NEW
@@ -66,11 +71,31 @@ def written_last(task: Task) -> Path:
 def predicted(task: Task, thoroughly: bool = False) -> tuple[int, int]:
     """How many cases of a prediction's input are done, and how many there are; ``thoroughly`` as for on_disk."""
     if task.case_level:
-        wanted = set(_cases(task))
-        return len(wanted & _in_table(task.folder / OF_CASES)), len(wanted)
+        wanted, table = set(_cases(task)), task.folder / OF_CASES
+        told = set() if table.is_file() and is_outdated(task, table) else _in_table(table)
+        return len(wanted & told), len(wanted)
     files = predictions(task)
-    there = [path for path in files if path.is_file() and not (thoroughly and is_damaged(path))]
-    return len(there), len(files)
+    there = [path for path in files if path.is_file() and not is_outdated(task, path)]
+    return sum(not (thoroughly and is_damaged(path)) for path in there), len(files)
+
+
+def is_outdated(task: Task, path: Path) -> bool:
+    """Whether a prediction is of weights that are there no more, or lacks the probabilities that are wanted now."""
+    if (
+        task.kind == "predict"
+        and KEPT in task.command
+        and not path.with_name(f"{path.name.split('.')[0]}{PROBABILITIES}").is_file()
+    ):
+        return True
+    models = [task.folder.parent / f"fold_{fold}" / FINAL for fold in _folds(task)]
+    return any(not model.is_file() or model.stat().st_mtime > path.stat().st_mtime for model in models)
+
+
+def _folds(task: Task) -> list[str]:
+    """The folds whose networks a command predicts with, where it names them."""
+    words = list(task.command)
+    after = words[words.index("-f") + 1 :] if "-f" in words else []
+    return list(takewhile(lambda word: not word.startswith("-"), after))
 
 
 def _in_table(path: Path) -> set[str]:
@@ -133,7 +158,9 @@ def put_aside(task: Task) -> list[str]:
     """
     if task.kind != "train":
         files = [] if task.case_level else predictions(task)
-        return [_rename(path, BROKEN) for path in files if path.is_file() and is_damaged(path)]
+        there = [path for path in files if path.is_file()]
+        outdated = [_rename(path, EARLIER) for path in there if is_outdated(task, path)]
+        return outdated + [_rename(path, BROKEN) for path in there if path.is_file() and is_damaged(path)]
     aside = []
     if not whole_checkpoint(task.folder / PREVIOUS):
         files = [task.folder / name for name in CHECKPOINTS]

@@ -47,7 +47,7 @@ def text(value: Any) -> str | None:
 def name(value: Any) -> str | None:
     """A name for a folder."""
     found = text(value)
-    if found is not None and not PLAIN.fullmatch(found):
+    if found is not None and (not PLAIN.fullmatch(found) or not found.strip(".")):
         raise ValueError(f"expected a name of letters, digits, '.', '_' and '-', not {found!r}.")
     return found
 

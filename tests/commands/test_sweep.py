@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 
 from nnunet_ext.cli import main
-from nnunet_ext.commands import sweep_finish
+from nnunet_ext.commands import sweep, sweep_finish
 from nnunet_ext.experiments import live, pool
 from nnunet_ext.experiments.outcome import Outcome
 from nnunet_ext.experiments.tasks import read
 from tests.experiments import space
+from tests.experiments.fake_training import save
 from tests.trainers.workspace import DATASET
 
 TEXT = "dataset: 999\ntrainers: [UNet3D]\nwords: [XS]\nseeds: [1, 2]\nfolds: [0, 1]\ndevice: cpu\n"
@@ -79,6 +80,11 @@ def test_a_measured_time_is_multiplied_by_what_is_left(workplace, capsys):
         (["--cascade", "{configuration: 3d_other}"], "run nnunet_ext plan-roi -d 999"),
         (["--seeds", "[1"], "--seeds [1 is no YAML"),
         (["--name", "a b"], "expected a name of letters"),
+        (["--name", ".."], "expected a name of letters"),
+        (["--reference", "Bogus"], "reference is Bogus, which is none of the methods UNet3D_XS"),
+        (["--out", "mine.yaml/reports"], "mine.yaml is a file; name a folder"),
+        (["--cores", "5000"], "cores is 5000, and this machine has"),
+        (["--slurm", "--probe"], "--probe measures for --dry-run"),
     ],
 )
 def test_bad_input_is_one_sentence_and_2(workplace, capsys, flags, told):
@@ -88,6 +94,37 @@ def test_bad_input_is_one_sentence_and_2(workplace, capsys, flags, told):
     assert told in said
     assert len(said.strip().splitlines()) == 1
     assert files_in(workplace) == before
+
+
+@pytest.mark.parametrize(
+    ("left", "said"), [(0, "2 of the 2 held-out cases (held0, held1)"), (1, "1 of the 2 held-out")]
+)
+def test_held_out_cases_without_a_reference_are_refused(workplace, capsys, left, said):
+    """As failures of every method they would count."""
+    (workplace / "labels").mkdir()
+    for i in range(left):
+        (workplace / "labels" / f"held{i}.nii.gz").touch()
+    assert main(["sweep", "mine.yaml", "--test-labels", "labels"]) == 2
+    assert f"labels has no reference of {said}" in capsys.readouterr().err
+
+
+def test_finished_trainings_without_probabilities_are_told(workplace, capsys):
+    fold = workplace / "results" / DATASET / "nnUNetTrainer_UNet3D_XS_seed1__nnUNetPlans__3d_fullres" / "fold_0"
+    (fold / "validation").mkdir(parents=True)
+    (fold / "validation" / "summary.json").write_text("{}")
+    save(fold, "checkpoint_final.pth", {})
+    assert main(["sweep", "mine.yaml", "--dry-run"]) == 0
+    assert "kept no probabilities" not in capsys.readouterr().err
+    assert main(["sweep", "mine.yaml", "--dry-run", "--probabilities", "yes"]) == 0
+    assert "1 finished trainings kept no probabilities" in capsys.readouterr().err
+    (fold / "validation" / "case.npz").touch()
+    assert main(["sweep", "mine.yaml", "--dry-run", "--probabilities", "yes"]) == 0
+    assert "kept no probabilities" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["UNet3D_XS", "nnUNetTrainer_UNet3D_XS", "UNet3D_XS_seed2"])
+def test_a_reference_is_a_method_or_its_trainer(workplace, name):
+    assert main(["sweep", "mine.yaml", "--dry-run", "--reference", name]) == 0
 
 
 def test_an_unknown_key_is_told_with_the_nearest(workplace, capsys):
@@ -112,7 +149,7 @@ def carried_out(monkeypatch):
     """Runs the command with outcomes in place of runs, and notes what the report is asked for."""
     asked = []
 
-    def sweep(codes):
+    def carry_out(codes):
         def run_all(tasks, settings):
             asked.append((tasks, settings))
             return [
@@ -127,7 +164,7 @@ def carried_out(monkeypatch):
         )
         return main(["sweep", "mine.yaml"]), asked
 
-    return sweep
+    return carry_out
 
 
 TRAINING = "train-nnUNetTrainer_UNet3D_XS_seed2-3d_fullres-f1"
@@ -163,7 +200,47 @@ def test_a_failed_run_is_1_with_its_last_lines_and_the_rest_is_reported(workplac
     told = capsys.readouterr().out
     assert f"{TRAINING}: exit code 137 after 3 tries" in told
     assert "    last line" in told
-    assert f"logs/{TRAINING}.log" in told.replace("\\", "/")
+    assert "its log" not in told, "there is none"
+    log = asked[0][1].log(TRAINING)
+    log.parent.mkdir(parents=True)
+    log.touch()
+    assert main(["sweep", "mine.yaml", "--status"]) == 0
+    told = capsys.readouterr().out
+    assert (
+        f"When the sweep last ended:\n{TRAINING}: exit code 137 after 3 tries\n    last line\n    its log: {log}"
+        in told
+    )
+
+
+def test_a_comparison_that_is_refused_is_no_report(workplace, carried_out, capsys, monkeypatch):
+    carried_out({})
+    monkeypatch.setattr(sweep_finish, "report", lambda *_: ("there", 2))
+    assert main(["sweep", "mine.yaml"]) == 1
+    said = capsys.readouterr()
+    assert "The comparison was refused" in said.err
+    assert said.out.count("The report lies in there") == 1, "of the first run"
+
+
+def test_two_sweeps_of_one_name_are_not_at_work_together(workplace, carried_out, capsys):
+    code, asked = carried_out({})
+    assert code == 0
+    folder = asked[0][1].folder
+    tasks = (folder / "tasks.json").read_text()
+    with sweep._only_one(folder):
+        assert main(["sweep", "mine.yaml", "--seeds", "3"]) == 2
+    assert "A sweep of the name mine is at work" in capsys.readouterr().err
+    assert (folder / "tasks.json").read_text() == tasks
+    assert main(["sweep", "mine.yaml"]) == 0, "the lock is free again"
+
+
+@pytest.mark.parametrize("place", ["_told", "_carry_out"])
+def test_ctrl_c_ends_with_75_wherever_it_comes(workplace, capsys, monkeypatch, place):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sweep, place, interrupted)
+    assert main(["sweep", "mine.yaml", *(["--dry-run"] if place == "_told" else [])]) == 75
+    assert capsys.readouterr().err.strip().endswith("Stopped; the same command goes on from what is saved.")
 
 
 def test_a_stopped_sweep_reports_nothing(workplace, carried_out, capsys):

@@ -34,4 +34,6 @@ def write(root, monkeypatch, *, splits=True, held_out=2):
             (images / f"held{i}_{channel:04d}.nii.gz").touch()
     if held_out:
         images.with_name("labelsTs").mkdir()
+    for i in range(held_out):
+        (images.with_name("labelsTs") / f"held{i}.nii.gz").touch()
     return folder

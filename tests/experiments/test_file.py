@@ -92,7 +92,7 @@ def test_a_file_must_be_there_and_hold_keys(tmp_path):
     with pytest.raises(ValueError, match="There is no file"):
         file.read(tmp_path / "none.yaml")
     (tmp_path / "list.yaml").write_text("- 1\n", encoding="utf-8")
-    with pytest.raises(ValueError, match="should hold keys with values, such as `dataset: 501`, not list"):
+    with pytest.raises(ValueError, match="should hold keys with values, such as `dataset: 501`, not a list"):
         file.read(tmp_path / "list.yaml")
 
 

@@ -1,6 +1,8 @@
 import gzip
+import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -68,6 +70,8 @@ def test_where_our_trainers_left_the_one_before_a_cut_checkpoint_stays(tmp_path)
     (task.folder / "checkpoint_latest.pth").write_bytes(b"PK")
     assert put_aside(task) == []
     assert on_disk(task) is State.INTERRUPTED
+    (task.folder / "checkpoint_best.pth").unlink()
+    assert on_disk(task) is State.INTERRUPTED, "the latest that was cut has --c find the one before"
 
 
 def test_the_summary_of_an_earlier_training_does_not_finish_a_new_one(tmp_path):
@@ -139,6 +143,51 @@ def test_a_case_level_prediction_is_finished_when_its_table_has_all_cases(tmp_pa
     assert put_aside(task) == []
     (folder / "case_metrics.csv").write_text("case,column\na,grade\nb,grade\nc,grade\n")
     assert on_disk(task) is state_of(task) is State.FINISHED
+
+
+@pytest.fixture
+def of_two_folds(prediction):
+    """That prediction, by two folds of its model, and finished."""
+    words = (*prediction.command, "-f", "0", "1", "-device", "cpu")
+    for fold in (0, 1):
+        (prediction.folder.parent / f"fold_{fold}").mkdir()
+        save(prediction.folder.parent / f"fold_{fold}", "checkpoint_final.pth", {})
+    for case in "ab":
+        segmentation(prediction.folder / f"{case}.nii.gz")
+    return replace(prediction, command=words, goes_on=words)
+
+
+def test_a_prediction_of_weights_that_are_there_no_more_is_made_anew(of_two_folds):
+    assert on_disk(of_two_folds) is State.FINISHED
+    model = of_two_folds.folder.parent / "fold_1" / "checkpoint_final.pth"
+    later = model.stat().st_mtime + 60
+    os.utime(model, (later, later))
+    os.utime(of_two_folds.folder / "b.nii.gz", (later + 1, later + 1))
+    assert on_disk(of_two_folds) is State.INTERRUPTED
+    assert put_aside(of_two_folds) == ["a.nii.gz"]
+    assert (of_two_folds.folder / "a.nii.gz.earlier").is_file()
+    model.unlink()
+    assert on_disk(of_two_folds) is state_of(of_two_folds) is State.NEW
+
+
+def test_a_prediction_without_the_probabilities_that_are_wanted_is_made_anew(of_two_folds):
+    wanted = replace(of_two_folds, command=(*of_two_folds.command, "--save_probabilities"))
+    assert on_disk(wanted) is State.NEW
+    (wanted.folder / "a.npz").touch()
+    assert on_disk(wanted) is State.INTERRUPTED
+    assert put_aside(wanted) == ["b.nii.gz"]
+
+
+def test_a_table_of_weights_that_are_there_no_more_counts_for_nothing(tmp_path, prediction):
+    words = (*prediction.command, "-f", "0", "-device", "cpu")
+    task = Task("predict", "predict", words, words, tmp_path / "model" / CASES / "test_imagesTs")
+    (task.folder.parent / "fold_0").mkdir(parents=True)
+    save(task.folder.parent / "fold_0", "checkpoint_final.pth", {})
+    task.folder.mkdir()
+    (task.folder / "case_metrics.csv").write_text("case,column\na,grade\nb,grade\n")
+    assert on_disk(task) is State.FINISHED
+    (task.folder.parent / "fold_0" / "checkpoint_final.pth").unlink()
+    assert on_disk(task) is State.NEW
 
 
 def test_a_prediction_without_input_is_refused(prediction):
