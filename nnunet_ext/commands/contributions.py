@@ -41,6 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Predicts, writes the tables and the picture, prints the means."""
+    if len(set(args.value)) < len(args.value):
+        raise ValueError(f"--value is {' '.join(args.value)}; name each once.")
     model = model_of(args, mirror=args.mirror)
     from nnunet_ext.explain.cases import modalities_of
     from nnunet_ext.explain.regions import chosen, regions_of

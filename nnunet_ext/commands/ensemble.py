@@ -19,6 +19,8 @@ import re
 import shlex
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,14 +74,49 @@ def run(args: argparse.Namespace) -> int:
     _check_output(args)
     if args.jobs < 1:
         raise ValueError(f"--jobs must be at least 1, not {args.jobs}.")
-    ensemble = _ensemble(args)
-    args.out.mkdir(parents=True, exist_ok=True)
-    found = ensemble.find(args.rule)
-    tested = ensemble.write(found.weights, keep=args.save_probabilities)
-    table = ensemble.table(found.judged, tested)
-    _write(args, ensemble, found, table, ensemble.cases_table(found.judged, tested))
+    with _whole(args.out) as folder:
+        ensemble = _ensemble(args, folder)
+        found = ensemble.find(args.rule)
+        tested = ensemble.write(found.weights, keep=args.save_probabilities)
+        table = ensemble.table(found.judged, tested)
+        _write(args, ensemble, found, table, ensemble.cases_table(found.judged, tested))
     print(_report(ensemble, found, table))
     return 0
+
+
+@contextmanager
+def _whole(out: Path) -> Iterator[Path]:
+    """Gives a folder beside; what it holds at the end takes the place of an earlier ensemble's files, the weights last.
+
+    If the block raises, ``out`` stays as it was.
+    """
+    folder = out.absolute().with_name(f".{out.absolute().name}.partial")
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+        for path in _earlier(out):
+            path.unlink(missing_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
+        for path in sorted(folder.iterdir(), key=lambda path: path.name == WEIGHTS):
+            path.replace(out / path.name)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _earlier(out: Path) -> list[Path]:
+    """What an ensemble wrote into a folder before: of its test cases nothing may stand beside the new ones."""
+    if not (out / WEIGHTS).is_file():
+        return []
+    cases = set(json.loads((out / WEIGHTS).read_text(encoding="utf-8"))["test_cases"])
+    mine = [path for path in out.iterdir() if path.is_file() and _case_of(path) in cases]
+    return [out / WEIGHTS, *mine]
+
+
+def _case_of(path: Path) -> str:
+    from nnunet_ext.evaluation import reading
+
+    return path.stem if path.suffix in (".npz", ".pkl") else reading.stem(path) if reading.is_image(path) else ""
 
 
 def _check_output(args: argparse.Namespace) -> None:
@@ -91,7 +128,7 @@ def _check_output(args: argparse.Namespace) -> None:
         raise ValueError(f"{args.out} is not empty; choose another -o, or --overwrite.")
 
 
-def _ensemble(args: argparse.Namespace) -> "Ensemble":
+def _ensemble(args: argparse.Namespace, folder: Path) -> "Ensemble":
     from nnunet_ext.ensembling.members import member_of, sorted_by_name
     from nnunet_ext.ensembling.run import Ensemble
     from nnunet_ext.evaluation import finding
@@ -103,7 +140,7 @@ def _ensemble(args: argparse.Namespace) -> "Ensemble":
     test = finding.files(args.test_labels) if args.test_labels else {}
     if test and not members[0].test:
         raise ValueError("--test-labels are of test predictions, and no --model has any.")
-    return Ensemble(members, finding.files(args.labels or _labels_of(members)), test, args.out, args.jobs)
+    return Ensemble(members, finding.files(args.labels or _labels_of(members)), test, folder, args.jobs)
 
 
 def _refuse_cases(args: argparse.Namespace) -> None:
@@ -133,10 +170,10 @@ def _write(
     from nnunet_ext.whole import write_text
 
     for name in (DATASET, PLANS):
-        shutil.copyfile(ensemble.members[0].described / name, args.out / name)
+        shutil.copyfile(ensemble.members[0].described / name, ensemble.out / name)
     for name, rows in ((TABLE, table), (CASES, cases)):
-        write_text(args.out / name, rows.to_csv(index=False, lineterminator="\n"))
-    write_text(args.out / WEIGHTS, json.dumps(_facts(args, ensemble, found), indent=1) + "\n")
+        write_text(ensemble.out / name, rows.to_csv(index=False, lineterminator="\n"))
+    write_text(ensemble.out / WEIGHTS, json.dumps(_facts(args, ensemble, found), indent=1) + "\n")
 
 
 def _facts(args: argparse.Namespace, ensemble: "Ensemble", found: "Found") -> dict[str, Any]:

@@ -73,8 +73,12 @@ def _validations(folder: Path, only: Sequence[str]) -> list[tuple[str, Path]]:
         below = sorted(path for path in folder.glob("fold_*") if FOLD.fullmatch(path.name) and path.is_dir())
         found = [(path.name.removeprefix("fold_"), path / VALIDATION) for path in below]
         found = [(fold, path) for fold, path in found if fold in only or not (only or fold == "all")]
-        if below and not found:
-            raise ValueError(f"{folder} has {', '.join(p.name for p in below)}, of which none is asked for.")
+        lacking = sorted(set(only) - {fold for fold, _ in found})
+        if below and (lacking or not found):
+            told = ", ".join(path.name for path in below)
+            raise ValueError(
+                f"{folder} has {told}, and not fold {', '.join(lacking) or 'numbers'}; name folds that it has."
+            )
     if any(fold == "all" for fold, _ in found):
         raise ValueError(f"{folder}: fold_all is validated on cases that it was trained on; weights need others.")
     return found or [("", folder)]

@@ -82,6 +82,10 @@ def shares_of(weights: NDArray[np.float64]) -> NDArray[np.float32]:
     return scaled
 
 
+# what the standard library says that a pickle may raise beside its own error
+DAMAGED = (OSError, EOFError, pickle.UnpicklingError, AttributeError, ImportError, IndexError, KeyError, ValueError)
+
+
 class _Plain(pickle.Unpickler):
     """Reads plain data and arrays: any other pickle may call any function while it is read."""
 
@@ -100,7 +104,11 @@ def properties_of(path: Path) -> dict[str, Any]:
     beside = path.with_suffix(".pkl")
     try:
         with beside.open("rb") as file:
-            found: dict[str, Any] = _Plain(file).load()
-    except (OSError, EOFError, pickle.UnpicklingError) as error:
+            found: Any = _Plain(file).load()
+    except DAMAGED as error:
         raise ValueError(f"{beside} cannot be read as nnU-Net's properties of an image ({error}).") from error
+    if not isinstance(found, dict):
+        raise ValueError(
+            f"{beside} holds no properties of an image but a {type(found).__name__}; predict the case again."
+        )
     return found

@@ -61,7 +61,9 @@ def others(folder: Path, without: Collection[str]) -> tuple[str, ...]:
     Raises:
         ValueError: there is none.
     """
-    there = folder.is_dir() and any(folder.iterdir())
+    # other endings nnU-Net's own search meets with an assertion
+    endings = {path.suffix for path in folder.glob("*") if path.is_file()} - {".pkl", ".npy"}
+    there = endings in ({".b2nd"}, {".npz"})
     found = sorted(infer_dataset_class(str(folder)).get_identifiers(str(folder))) if there else []
     left = [case for case in found if case not in without]
     if not left:

@@ -61,6 +61,8 @@ def chosen(regions: Sequence[Region], names: Sequence[str]) -> tuple[Region, ...
         ValueError: there is none of a name; with the nearest.
     """
     known = {region.name: region for region in regions}
+    if twice := next((name for name in names if list(names).count(name) > 1), None):
+        raise ValueError(f"{twice!r} is named twice; once is enough.")
     for name in names:
         if name not in known:
             near = get_close_matches(name, known, n=1)

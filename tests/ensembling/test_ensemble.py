@@ -1,6 +1,7 @@
 """The command nnunet_ext ensemble: what it writes, that it is nnU-Net's where nothing is weighted, what it refuses."""
 
 import json
+import pickle
 import shutil
 
 import numpy as np
@@ -234,6 +235,15 @@ def code_in_pkl(own):
     (own / f"test/{NAMES[0]}/t0.pkl").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
 
 
+def number_in_pkl(own):
+    (own / f"test/{NAMES[0]}/t0.pkl").write_bytes(pickle.dumps(3))
+
+
+def cut_pkl(own):
+    path = own / f"test/{NAMES[0]}/t0.pkl"
+    path.write_bytes(path.read_bytes()[:-9])
+
+
 def no_reference(own):
     (own / f"preprocessed/{DATASET}/gt_segmentations/v5.nii.gz").unlink()
 
@@ -280,6 +290,8 @@ def twice(own):
         (only_label_maps, "--val --npz"),
         (one_without, "no probabilities (npz) of v3"),
         (code_in_pkl, "t0.pkl cannot be read"),
+        (number_in_pkl, "t0.pkl holds no properties of an image but a int"),
+        (cut_pkl, "t0.pkl cannot be read"),
         (no_reference, "no reference of the validation case v5"),
         (reference_of_another_shape, "4 x 4 x 4 and 8 x 9 x 10"),
         (reference_of_another_edition, "has the label 4"),
@@ -295,14 +307,35 @@ def test_refusals(own, capsys, spoil, told):
     lines = capsys.readouterr().err.strip().splitlines()
     assert [line for line in lines if "nnunet_ext ensemble:" in line] == [lines[-1]]
     assert told in lines[-1]
-    assert not list((own / "out").glob("*")) or spoil is code_in_pkl
+    assert not (own / "out").exists()
+    assert not list(own.glob(".out*"))
+
+
+def test_what_an_earlier_ensemble_wrote_of_other_cases_does_not_stay(own):
+    """It would be evaluated with the new ones; what somebody else put there stays, and a failure changes nothing."""
+    assert ensemble(own, own / "out", "--save_probabilities", names=NAMES[:2]) == 0
+    (own / "out" / "notes.txt").touch()
+    before = {path.name: path.read_bytes() for path in (own / "out").iterdir()}
+    kept = (own / f"test/{NAMES[0]}/t0.pkl").read_bytes()
+    (own / f"test/{NAMES[0]}/t0.pkl").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+    assert ensemble(own, own / "out", "--overwrite", names=NAMES[:2]) == 2
+    assert {path.name: path.read_bytes() for path in (own / "out").iterdir()} == before
+    (own / f"test/{NAMES[0]}/t0.pkl").write_bytes(kept)
+    for name in NAMES[:2]:
+        for path in (own / "test" / name).glob("t1.*"):
+            path.unlink()
+    assert ensemble(own, own / "out", "--overwrite", names=NAMES[:2]) == 0
+    left = {path.name for path in (own / "out").iterdir()}
+    assert not [name for name in left if name.startswith("t1")]
+    assert {"t0.nii.gz", "notes.txt", "weights.json"} <= left
+    assert "t0.npz" not in left, "it was of the ensemble before"
 
 
 @pytest.mark.parametrize(
     ("options", "told"),
     [
         (("--jobs", "0"), "--jobs"),
-        (("--folds", "7"), "none is asked for"),
+        (("--folds", "7"), "fold_1, and not fold 7; name folds that it has"),
         (("-m", "nowhere"), "does not exist"),
         (("--labels", "nowhere"), "nowhere"),
     ],

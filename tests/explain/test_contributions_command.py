@@ -139,6 +139,11 @@ def test_what_is_missing_is_said_in_a_sentence(folders, raw, tmp_path, capsys):
     refused(
         capsys, "no class 'whole tumour'; nearest: 'whole tumor'", model, raw, out, further=["--region", "whole tumour"]
     )
+    two = ["--region", "whole tumor", "whole tumor"]
+    refused(capsys, "'whole tumor' is named twice; once is enough", model, raw, out, further=two)
+    refused(capsys, "--value is dice dice; name each once", model, raw, out, further=["--value", "dice", "dice"])
+    mean = ["--baseline", "mean", "--mean-from", str(raw[0])]
+    refused(capsys, "needs preprocessed training cases other than those", model, raw, out, further=mean)
     refused(capsys, "There is no model", tmp_path / "no", raw, out)
     empty = shutil.copytree(model, tmp_path / "empty")
     (empty / "fold_0" / "checkpoint_final.pth").unlink()
