@@ -1,5 +1,6 @@
 """What a sweep of case-level trainings needs beside what every sweep needs: targets, folds by patient, known truth."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnunet_ext.experiments.methods import Method
@@ -83,6 +84,15 @@ def _check_method(method: Method, targets: "Targets", training: dict[int, list[s
     for fold, cases in training.items():
         for column in columns:
             check_part(targets, column.name, cases, f"the training cases of fold {fold}")
+
+
+def check_table(images: Path, table: Path, ending: str) -> None:
+    """Refuses a table that has a row of no held-out case, by a ValueError: predict-cases would."""
+    from nnunet_ext.outcomes.tables import read_table
+
+    cases = cases_of(images, ending)
+    if not set(cases) & set(read_table(table)):
+        raise ValueError(f"{table} has a row of none of the {len(cases)} cases in {images}; name them alike.")
 
 
 def truth_is_known(plan: "Plan") -> bool:

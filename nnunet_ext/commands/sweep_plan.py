@@ -112,8 +112,12 @@ def plan_of(sweep: Sweep, known: Callable[[str], bool] | None = None) -> Plan:
     needs = {name: hardware.needs_of(sweep, each, machine) for name, each in memory.items()}
     matrix = matrix_of(sweep, methods.chosen, places, number, needs, draft.environment)
     check_end(sweep, methods.chosen, machine)
-    if matrix.test and not methods.case_level:
-        check_references(matrix.test, places.dataset_json["file_ending"])
+    if (test := matrix.test) and test.labels:
+        ending = places.dataset_json["file_ending"]
+        if methods.case_level:
+            sweep_cases.check_table(test.images, test.labels, ending)
+        else:
+            check_references(test, ending)
     return Plan(sweep, number, places, methods, machine, memory, needs, matrix)
 
 

@@ -161,7 +161,7 @@ def test_set(sweep: Sweep, places: Places, case_level: bool) -> TestSet | None:
     images = own if sweep.test in ("auto", "imagesTs") else Path(sweep.test)
     if images is None or not _holds_images(images, places):
         raise ValueError(f"The folder of held-out images {images or sweep.test} does not exist or holds no image.")
-    truth = _table(sweep, places) if case_level else _labels(sweep, images)
+    truth = _table(sweep, places, images, own) if case_level else _labels(sweep, images)
     return TestSet(images.absolute(), truth.absolute() if truth else None, _tag(images, own))
 
 
@@ -177,12 +177,13 @@ def _holds_anything(folder: Path) -> bool:
     return folder.is_dir() and any(folder.iterdir())
 
 
-def _table(sweep: Sweep, places: Places) -> Path | None:
-    """Table with the case-level targets and covariates of held-out images."""
+def _table(sweep: Sweep, places: Places, images: Path, own_images: Path | None) -> Path | None:
+    """Table with the targets and covariates of held-out images; the dataset's has rows of its own images alone."""
     if sweep.test_labels and not Path(sweep.test_labels).is_file():
         raise ValueError(f"There is no table {sweep.test_labels} (test_labels); name a {TARGETS}.")
     own = places.preprocessed / TARGETS
-    return Path(sweep.test_labels) if sweep.test_labels else own if own.is_file() else None
+    fits = own.is_file() and own_images is not None and images.resolve() == own_images.resolve()
+    return Path(sweep.test_labels) if sweep.test_labels else own if fits else None
 
 
 def _holds_images(folder: Path, places: Places) -> bool:

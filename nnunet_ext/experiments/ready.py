@@ -54,8 +54,7 @@ def check_references(test: TestSet, ending: str) -> None:
     Raises:
         ValueError: with the cases.
     """
-    if test.labels is None:
-        return
+    assert test.labels is not None
     there = {path.name.removesuffix(ending) for path in test.labels.glob(f"*{ending}")}
     cases = list(cases_of(test.images, ending))
     lacking = [case for case in cases if case not in there]

@@ -94,6 +94,10 @@ def test_case_level_targets_of_held_out_images_are_predicted_by_their_command(fo
     plain = matrix(folder, trainers=["CaseUNETR"], mirroring=False).of("predict")[0]
     assert plain.command[-1] == "--disable_tta"
     assert plain.folder != out
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a_0000.nii.gz").touch()
+    elsewhere = matrix(folder, trainers=["CaseUNETR"], test=str(tmp_path / "elsewhere")).of("predict")[0]
+    assert "--targets" not in elsewhere.command, "the dataset's table has no row of these"
     other = tmp_path / "truth.csv"
     other.write_text("case,grade\n")
     assert str(other) in matrix(folder, trainers=["CaseUNETR"], test_labels=str(other)).of("predict")[0].command

@@ -51,6 +51,7 @@ def workplace(trained, case_dataset, images, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(charts, "DPI", 20)
     (tmp_path / "truth.csv").write_text(HELD_OUT)
+    (tmp_path / "others.csv").write_text(HELD_OUT.replace("held", "other"))
     options = "outcomes: {covariates: none, best: 3, nested: no}\n"
     words = options + f"test: {images}\ntest_labels: {tmp_path / 'truth.csv'}\n"
     (tmp_path / "mine.yaml").write_text(TEXT + words, encoding="utf-8")
@@ -71,7 +72,7 @@ def test_a_dry_run_ends_with_the_command_that_judges(workplace, images, capsys):
     assert last.startswith("At the end: nnunet_ext outcomes ")
     assert last.count(" --test ") == 2
     assert " --covariates none --best 3 --test" in last
-    (workplace / "truth.csv").write_text(HELD_OUT.replace("held", "other"))
+    (workplace / "truth.csv").write_text("case,patient\nheld0,Q0\nheld1,Q1\n")
     assert main(["sweep", "mine.yaml", "--dry-run"]) == 0
     told = capsys.readouterr().out
     assert "The held-out images have no targets, so their predictions are not evaluated." in told
@@ -131,6 +132,7 @@ def tries_in(report):
         ),
         (["--folds", "all"], "Fold all validates on the cases it trains on"),
         (["--test-labels", "nowhere.csv"], "There is no table nowhere.csv"),
+        (["--test-labels", "others.csv"], "others.csv has a row of none of the 2 cases in"),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",
 )
