@@ -1,6 +1,7 @@
 """Files that are there whole or not at all: written aside, then renamed."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,3 +27,18 @@ def write_text(path: Path, text: str) -> None:
     """Writes a file of UTF-8 whole or not at all."""
     with aside(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def folder_aside(target: Path) -> Iterator[Path]:
+    """Gives an empty hidden folder beside another, for files that the block moves into place when all are there.
+
+    It is gone after the block. Its name is always the same, so that the next run sweeps up after one that was killed.
+    """
+    folder = target.absolute().with_name(f".{target.absolute().name}.partial")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

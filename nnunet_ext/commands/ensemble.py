@@ -90,18 +90,15 @@ def _whole(out: Path) -> Iterator[Path]:
 
     If the block raises, ``out`` stays as it was.
     """
-    folder = out.absolute().with_name(f".{out.absolute().name}.partial")
-    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
-    folder.mkdir(parents=True)
-    try:
+    from nnunet_ext.whole import folder_aside
+
+    with folder_aside(out) as folder:
         yield folder
         for path in _earlier(out):
             path.unlink(missing_ok=True)
         out.mkdir(parents=True, exist_ok=True)
         for path in sorted(folder.iterdir(), key=lambda path: path.name == WEIGHTS):
             path.replace(out / path.name)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _earlier(out: Path) -> list[Path]:

@@ -2,10 +2,8 @@
 
 import hashlib
 import json
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +17,7 @@ from tqdm import tqdm
 
 from nnunet_ext.outcomes.columns import SCHEMA_FILE, TABLE_FILE
 from nnunet_ext.outcomes.images2d import TWIN, Picture, Source, table_of, with_twins
+from nnunet_ext.whole import folder_aside
 
 GREY, DEEP = ("1", "L", "LA", "I;16", "I;16B", "I"), ("I;16", "I;16B", "I")
 """Modes of Pillow: without colour, and with more than 8 bits."""
@@ -153,13 +152,14 @@ def write_dataset(
     if target.exists():
         raise ValueError(f"{target} is there already; remove it to make it anew, or choose another number.")
     kind = kind_of(source, size)
-    with _aside(target) as folder:
+    with folder_aside(target) as folder:
         for part in ("imagesTr", "labelsTr", *({"imagesTs"} if any(p.part == "Ts" for p in source.pictures) else ())):
             (folder / part).mkdir()
         written = _for_all(source.pictures, partial(_write_case, folder=folder, kind=kind, mask=mask))
         found = with_twins(source, dict(zip((p.case for p in source.pictures), written, strict=True)))
         check(found, kind.channels)
         _write_tables(found, folder, target.name, kind)
+        folder.replace(target)
     return sum(picture.row.get(TWIN, picture.case) != picture.case for picture in found.pictures)
 
 
@@ -184,24 +184,9 @@ def write_input(pictures: Sequence[Picture], out: Path, dataset: Mapping[str, An
         mode = _mode(file)
         if (mode not in GREY and not kind.colour) or (mode in DEEP and not kind.deep):
             raise ValueError(f"{file} is of another kind ({mode}) than the dataset's images; convert it.")
-    with _aside(out) as folder:
+    with folder_aside(out) as folder:
         _for_all(pictures, partial(_write_images, folder=folder, kind=kind))
-
-
-@contextmanager
-def _aside(target: Path) -> Iterator[Path]:
-    """A folder that takes the target's place at the end, and never if an error ends the block.
-
-    Its name is always the same, so that the next run sweeps up after one that was killed.
-    """
-    folder = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    try:
-        yield folder
-        folder.replace(target)  # an empty folder may be there
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        folder.replace(out)  # an empty folder may be there
 
 
 def _for_all(pictures: Sequence[Picture], work: Callable[[Picture], list[str]]) -> list[list[str]]:
